@@ -118,6 +118,8 @@ def _quantize_weights(writer: _Writer, values: KernelValues, node: ir.Node, inpu
         # Stored at x_scale * w_scale as float32, which is what the scale initialiser can hold.
         bias_scale = (np.float32(input_scale) * scale).astype(np.float32)
         integers = quantize_bias(bias_values, bias_scale.astype(np.float64))
+        if bias_node is not node and node.op_type == "Conv":
+            integers = integers.reshape(-1, *[1] * (len(weights.shape) - 2))
         writer.constant(bias_node, bias_position, f"{stem}_bias", integers, bias_scale, 0)
 
 

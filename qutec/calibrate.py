@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qutec.errors import DataError
+from qutec.errors import DataError, UnsupportedModelError
 
-__all__ = ["CalibrationMethod", "Samples", "load_samples", "measure_ranges", "random_samples"]
+__all__ = ["CalibrationMethod", "Samples", "load_samples", "measure_ranges", "random_samples", "read_arrays"]
 
 Samples: TypeAlias = dict[str, npt.NDArray[np.float32]]
 """Input name -> float32 [samples, *shape without batch]."""
@@ -49,7 +49,7 @@ def load_samples(
     [samples, *shape without batch] and is read as float32. Raises DataError.
     """
     inputs = _inputs(model)
-    arrays = _read(Path(data)) if isinstance(data, str | Path) else data
+    arrays = read_arrays(data) if isinstance(data, str | Path) else data
     if not isinstance(arrays, Mapping):
         arrays = {"x": arrays}
     if len(inputs) == 1 and inputs[0].name not in arrays and "x" in arrays:
@@ -154,12 +154,20 @@ def _inputs(model: ir.Model) -> list[_Input]:
     for value in model.graph.inputs:
         if value.name in model.graph.initializers:
             continue
-        assert value.name is not None and value.shape is not None
-        found.append(_Input(value.name, tuple(int(dim) for dim in value.shape)))
+        assert value.name is not None
+        assert value.shape is not None
+        shape = tuple(int(dim) for dim in value.shape)
+        if shape[:1] != (1,):
+            raise UnsupportedModelError(
+                f"the input '{value.name}' has shape {list(shape)}; its first axis must be a batch of 1"
+            )
+        found.append(_Input(value.name, shape))
     return found
 
 
-def _read(path: Path) -> Mapping[str, npt.NDArray[np.generic]]:
+def read_arrays(path: str | Path) -> Mapping[str, npt.NDArray[np.generic]]:
+    """The arrays of a .npz by name, or the one of a .npy as `x`. Raises DataError."""
+    path = Path(path)
     if not path.is_file():
         raise DataError(f"there is no file '{path}'")
     try:

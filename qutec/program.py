@@ -415,15 +415,16 @@ def may_write_in_place(call: Call, read: Tensor) -> bool:
     """Whether the output may take the very bytes of `read` (same start) when nobody reads them later.
 
     Only kernels that read element i before they write element i, and nothing of it afterwards. Both
-    Arm's and the bundled kernels keep this for elementwise addition and multiplication, tables and
-    softmax is excluded because it reads its row twice.
+    Arm's and the bundled kernels keep this for elementwise addition and multiplication and for tables;
+    softmax reads its row twice.
     """
     match call:
         case Lookup():
             return True
         case Add() | Mul():
-            stride = call.stride_1 if read == call.input_1 else call.stride_2
-            return call.outer == 1 or stride == call.inner
+            walks = ((call.input_1, call.stride_1), (call.input_2, call.stride_2))
+            same = (stride == call.inner for tensor, stride in walks if tensor == read)
+            return call.outer == 1 or all(same)
         case _:
             return False
 

@@ -410,6 +410,11 @@ def _scaled(weights: Constant, factor: float) -> Constant:
         return weights
     if not isinstance(weights, QuantizedConstant):
         return real(weights) * factor
-    if factor < 0:
-        raise Refused("alpha is negative on quantised weights")
-    return replace(weights, scale=weights.scale * factor)
+    if factor == 0.0:
+        return replace(weights, values=np.zeros_like(weights.values), zero_point=np.zeros_like(weights.zero_point))
+    if factor > 0:
+        return replace(weights, scale=weights.scale * factor)
+    # -128 has no negative in 8 bits; _integer_weights refuses what does not fit.
+    return replace(
+        weights, values=-weights.values, zero_point=-weights.zero_point, scale=weights.scale * -factor
+    )

@@ -1,0 +1,371 @@
+"""How each kernel call of a Program is written in C: one function for each kind of call.
+
+Every call becomes the body of one static function of the network. Parameter structs are static const
+data, so that they cost flash and not stack or code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.program import (
+    Add,
+    AvgPool2D,
+    BufferKind,
+    Call,
+    Concat,
+    Conv2D,
+    Copy,
+    DepthwiseConv2D,
+    Fill,
+    FullyConnected,
+    Gather,
+    Int8Array,
+    Lookup,
+    MaxPool2D,
+    Mul,
+    Pair,
+    Program,
+    Shape,
+    Softmax,
+    Tensor,
+)
+
+__all__ = ["CallWriter", "ScratchCheck"]
+
+
+@dataclass(frozen=True)
+class ScratchCheck:
+    """A condition on the linked library's buffer-size getter: `getter` <= `planned` bytes."""
+
+    getter: str
+    planned: int
+
+
+class CallWriter:
+    """Writes the C of calls, one after the other; collects const data and scratch checks."""
+
+    def __init__(self, program: Program, offsets: dict[str, int], const_data: ConstData) -> None:
+        self._program = program
+        self._offsets = offsets
+        self._const = const_data
+        self.checks: list[ScratchCheck] = []
+
+    def write(self, index: int, call: Call, scratch_offset: int | None, scratch_bytes: int) -> str:
+        """The statements of call `index`; they return an arm_cmsis_nn_status."""
+        scratch = _Scratch(scratch_offset, scratch_bytes)
+        match call:
+            case Conv2D():
+                return self._conv(index, call, scratch)
+            case DepthwiseConv2D():
+                return self._depthwise_conv(index, call, scratch)
+            case FullyConnected():
+                return self._fully_connected(index, call, scratch)
+            case AvgPool2D():
+                return self._avg_pool(index, call, scratch)
+            case MaxPool2D():
+                return self._max_pool(index, call)
+            case Add():
+                return self._add(call)
+            case Mul():
+                return self._mul(call)
+            case Softmax():
+                return self._softmax(call)
+            case Lookup():
+                return self._lookup(index, call)
+            case Concat():
+                return self._concat(call)
+            case Copy():
+                return self._copy(index, call)
+            case Gather():
+                return self._gather(index, call)
+            case Fill():
+                return self._fill(call)
+
+    def address(self, tensor: Tensor) -> str:
+        """C expression of a tensor's first byte: in the arena, or a const array."""
+        buffer = self._program.buffers[tensor.buffer]
+        if buffer.kind is BufferKind.CONSTANT:
+            assert buffer.data is not None
+            return _plus(self._const.array(f"constant_{_ordinal(self._program, buffer.name)}", buffer.data), tensor.offset)
+        return _plus("arena", self._offsets[tensor.buffer] + tensor.offset)
+
+    def _conv(self, index: int, call: Conv2D, scratch: _Scratch) -> str:
+        filters, height, width, channels = call.weights.shape
+        params = self._const.struct(
+            "cmsis_nn_conv_params",
+            f"conv_params_{index}",
+            f"{{{call.input_offset}, {call.output_offset}, {_window(call.stride, call.padding, call.dilation)}, "
+            f"{{{call.activation_min}, {call.activation_max}}}}}",
+        )
+        dims = [
+            self._dims(call.input_shape),
+            self._dims((filters, height, width, channels)),
+            self._dims((1, 1, 1, filters)),
+            self._dims(call.output_shape),
+        ]
+        self.checks.append(
+            ScratchCheck(
+                f"arm_convolve_wrapper_s8_get_buffer_size(&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]})",
+                scratch.size,
+            )
+        )
+        return _lines(
+            scratch.context(),
+            self._per_channel(index, call),
+            f"return arm_convolve_wrapper_s8(&context, &{params}, &quant,",
+            f"                               &{dims[0]}, {self.address(call.input)},",
+            f"                               &{dims[1]}, {self._weights(index, call.weights)},",
+            f"                               &{dims[2]}, {self._array(index, 'bias', call.bias)},",
+            f"                               &{dims[3]}, {self.address(call.output)});",
+        )
+
+    def _depthwise_conv(self, index: int, call: DepthwiseConv2D, scratch: _Scratch) -> str:
+        height, width, channels = call.weights.shape
+        params = self._const.struct(
+            "cmsis_nn_dw_conv_params",
+            f"depthwise_params_{index}",
+            f"{{{call.input_offset}, {call.output_offset}, {call.channel_multiplier}, "
+            f"{_window(call.stride, call.padding, call.dilation)}, "
+            f"{{{call.activation_min}, {call.activation_max}}}}}",
+        )
+        dims = [
+            self._dims(call.input_shape),
+            self._dims((1, height, width, channels)),
+            self._dims((1, 1, 1, channels)),
+            self._dims(call.output_shape),
+        ]
+        self.checks.append(
+            ScratchCheck(
+                f"arm_depthwise_conv_wrapper_s8_get_buffer_size(&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]})",
+                scratch.size,
+            )
+        )
+        return _lines(
+            scratch.context(),
+            self._per_channel(index, call),
+            f"return arm_depthwise_conv_wrapper_s8(&context, &{params}, &quant,",
+            f"                                     &{dims[0]}, {self.address(call.input)},",
+            f"                                     &{dims[1]}, {self._weights(index, call.weights)},",
+            f"                                     &{dims[2]}, {self._array(index, 'bias', call.bias)},",
+            f"                                     &{dims[3]}, {self.address(call.output)});",
+        )
+
+    def _fully_connected(self, index: int, call: FullyConnected, scratch: _Scratch) -> str:
+        outputs, inputs = call.weights.shape
+        params = self._const.struct(
+            "cmsis_nn_fc_params",
+            f"dense_params_{index}",
+            f"{{{call.input_offset}, {call.filter_offset}, {call.output_offset}, "
+            f"{{{call.activation_min}, {call.activation_max}}}}}",
+        )
+        quant = self._const.struct(
+            "cmsis_nn_per_tensor_quant_params", f"dense_quant_{index}", f"{{{call.multiplier}, {call.shift}}}"
+        )
+        dims = [
+            self._dims((call.rows, 1, 1, inputs)),
+            self._dims((inputs, 1, 1, outputs)),
+            self._dims((1, 1, 1, outputs)),
+            self._dims((call.rows, 1, 1, outputs)),
+        ]
+        self.checks.append(
+            ScratchCheck(f"arm_fully_connected_s8_get_buffer_size(&{dims[1]})", scratch.size)
+        )
+        return _lines(
+            scratch.context(),
+            f"return arm_fully_connected_s8(&context, &{params}, &{quant},",
+            f"                              &{dims[0]}, {self.address(call.input)},",
+            f"                              &{dims[1]}, {self._weights(index, call.weights)},",
+            f"                              &{dims[2]}, {self._array(index, 'bias', call.bias)},",
+            f"                              &{dims[3]}, {self.address(call.output)});",
+        )
+
+    def _avg_pool(self, index: int, call: AvgPool2D, scratch: _Scratch) -> str:
+        getter = f"arm_avgpool_s8_get_buffer_size({call.output_shape[2]}, {call.input_shape[3]})"
+        self.checks.append(ScratchCheck(getter, scratch.size))
+        return _lines(scratch.context(), self._pool(index, call, "arm_avgpool_s8"))
+
+    def _max_pool(self, index: int, call: MaxPool2D) -> str:
+        return _lines(_Scratch(None, 0).context(), self._pool(index, call, "arm_max_pool_s8"))
+
+    def _pool(self, index: int, call: AvgPool2D | MaxPool2D, function: str) -> str:
+        params = self._const.struct(
+            "cmsis_nn_pool_params",
+            f"pool_params_{index}",
+            f"{{{_tile(call.stride)}, {_tile(call.padding)}, {{{call.activation_min}, {call.activation_max}}}}}",
+        )
+        kernel = self._dims((1, *call.kernel, 1))
+        indent = " " * (len(function) + 8)
+        return _lines(
+            f"return {function}(&context, &{params}, &{self._dims(call.input_shape)}, {self.address(call.input)},",
+            f"{indent}&{kernel}, &{self._dims(call.output_shape)}, {self.address(call.output)});",
+        )
+
+    def _add(self, call: Add) -> str:
+        def one(first: str, second: str, output: str) -> list[str]:
+            return [
+                f"arm_elementwise_add_s8({first}, {second},",
+                f"    {call.input_1_offset}, {call.input_1_multiplier}, {call.input_1_shift},",
+                f"    {call.input_2_offset}, {call.input_2_multiplier}, {call.input_2_shift},",
+                f"    {call.left_shift}, {output},",
+                f"    {call.output_offset}, {call.output_multiplier}, {call.output_shift},",
+                f"    {call.activation_min}, {call.activation_max}, {call.inner})",
+            ]
+
+        return self._blocks(call, one)
+
+    def _mul(self, call: Mul) -> str:
+        def one(first: str, second: str, output: str) -> list[str]:
+            return [
+                f"arm_elementwise_mul_s8({first}, {second},",
+                f"    {call.input_1_offset}, {call.input_2_offset}, {output},",
+                f"    {call.output_offset}, {call.output_multiplier}, {call.output_shift},",
+                f"    {call.activation_min}, {call.activation_max}, {call.inner})",
+            ]
+
+        return self._blocks(call, one)
+
+    def _blocks(self, call: Add | Mul, one: _Elementwise) -> str:
+        first, second = self.address(call.input_1), self.address(call.input_2)
+        output = self.address(call.output)
+        if call.outer == 1:
+            *head, last = one(first, second, output)
+            head[0] = f"return {head[0]}"
+            return _lines(*head, f"{last};")
+        moved = [
+            f"{base} + block * {stride}" if stride else base
+            for base, stride in ((first, call.stride_1), (second, call.stride_2), (output, call.inner))
+        ]
+        *head, last = one(moved[0], moved[1], moved[2])
+        head[0] = f"const arm_cmsis_nn_status status = {head[0]}"
+        return _lines(
+            f"for (int32_t block = 0; block < {call.outer}; block++)",
+            "{",
+            *(f"    {line}" for line in head),
+            f"    {last};",
+            "    if (status != ARM_CMSIS_NN_SUCCESS)",
+            "    {",
+            "        return status;",
+            "    }",
+            "}",
+            "return ARM_CMSIS_NN_SUCCESS;",
+        )
+
+    def _softmax(self, call: Softmax) -> str:
+        return _lines(
+            f"arm_softmax_s8({self.address(call.input)}, {call.rows}, {call.row_size}, {call.multiplier}, "
+            f"{call.shift}, {call.diff_min},",
+            f"               {self.address(call.output)});",
+            _SUCCESS,
+        )
+
+    def _lookup(self, index: int, call: Lookup) -> str:
+        table = self._array(index, "table", call.table)
+        return _lines(
+            f"qute_lookup_s8({self.address(call.input)}, {table}, {self.address(call.output)}, {call.count});",
+            _SUCCESS,
+        )
+
+    def _concat(self, call: Concat) -> str:
+        lines, offset = [], 0
+        row = sum(call.inner)
+        for tensor, inner in zip(call.inputs, call.inner, strict=True):
+            # The row length is a uint16_t argument; one long block is the same as a plain copy.
+            if call.outer == 1:
+                target = self.address(Tensor(call.output.buffer, call.output.offset + offset))
+                lines.append(f"memcpy({target}, {self.address(tensor)}, {inner});")
+            else:
+                lines.append(
+                    f"arm_concatenation_s8_x({self.address(tensor)}, {inner}, {call.outer}, 1, 1, "
+                    f"{self.address(call.output)}, {row}, {offset});"
+                )
+            offset += inner
+        return _lines(*lines, _SUCCESS)
+
+    def _copy(self, index: int, call: Copy) -> str:
+        return _lines(
+            f"static const int32_t dims[4] = {_braces(call.dims)};",
+            f"static const int32_t input_strides[4] = {_braces(call.input_strides)};",
+            f"static const int32_t output_strides[4] = {_braces(call.output_strides)};",
+            f"qute_copy_s8({self.address(call.input)}, dims, input_strides, output_strides, "
+            f"{self.address(call.output)});",
+            _SUCCESS,
+        )
+
+    def _gather(self, index: int, call: Gather) -> str:
+        table = self._array(index, "index", call.index.astype(np.uint16))
+        return _lines(
+            f"qute_gather_s8({self.address(call.input)}, {table}, {self.address(call.output)}, {call.index.size});",
+            _SUCCESS,
+        )
+
+    def _fill(self, call: Fill) -> str:
+        return _lines(f"memset({self.address(call.output)}, {call.value & 0xFF}, {call.count});", _SUCCESS)
+
+    def _per_channel(self, index: int, call: Conv2D | DepthwiseConv2D) -> str:
+        # The API takes pointers to non-const data that no kernel writes.
+        multiplier = self._array(index, "multiplier", call.multiplier)
+        shift = self._array(index, "shift", call.shift)
+        return _lines(
+            "const cmsis_nn_per_channel_quant_params quant =",
+            f"    {{(int32_t *)(uintptr_t){multiplier}, (int32_t *)(uintptr_t){shift}}};",
+        )
+
+    def _weights(self, index: int, weights: Int8Array) -> str:
+        return self._array(index, "weights", weights)
+
+    def _array(self, index: int, what: str, data: np.ndarray) -> str:
+        return self._const.array(f"{what}_{index}", data)
+
+    def _dims(self, shape: Shape | Sequence[int]) -> str:
+        stem = "dims_" + "x".join(map(str, shape))
+        return self._const.struct("cmsis_nn_dims", stem, _braces(shape))
+
+
+class _Scratch:
+    """Where a kernel's scratch lies; NULL where it needs none (some builds use any other pointer)."""
+
+    def __init__(self, offset: int | None, size: int) -> None:
+        self._offset = offset
+        self.size = size
+
+    def context(self) -> str:
+        if self._offset is None:
+            return "const cmsis_nn_context context = {NULL, 0};"
+        return f"const cmsis_nn_context context = {{{_plus('arena', self._offset)}, {self.size}}};"
+
+
+_SUCCESS = "return ARM_CMSIS_NN_SUCCESS;"
+
+
+_Elementwise: TypeAlias = Callable[[str, str, str], list[str]]
+"""Writes one elementwise call for the addresses of both inputs and the output."""
+
+
+def _plus(base: str, offset: int) -> str:
+    return f"{base} + {offset}" if offset else base
+
+
+def _ordinal(program: Program, name: str) -> int:
+    return list(program.buffers).index(name)
+
+
+def _tile(pair: Pair) -> str:
+    return f"{{{pair[1]}, {pair[0]}}}"
+
+
+def _window(stride: Pair, padding: Pair, dilation: Pair) -> str:
+    return f"{_tile(stride)}, {_tile(padding)}, {_tile(dilation)}"
+
+
+def _braces(values: Sequence[int]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""The const arrays of an emitted network: equal data is kept once, structs likewise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from qutec.backends.cmsis_nn.text import array_rows
+
+__all__ = ["ConstData"]
+
+_C_TYPES = {"int8": "int8_t", "int32": "int32_t", "uint16": "uint16_t"}
+
+
+@dataclass(frozen=True, eq=False)
+class _Array:
+    name: str
+    data: npt.NDArray[np.generic]
+
+    @property
+    def declaration(self) -> str:
+        return f"const {_C_TYPES[self.data.dtype.name]} {self.name}[{self.data.size}]"
+
+
+@dataclass
+class ConstData:
+    """Collects arrays (for <prefix>_weights.c) and file-local structs (for <prefix>.c)."""
+
+    prefix: str
+    _arrays: dict[tuple[str, bytes], _Array] = field(default_factory=dict)
+    _structs: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def array(self, stem: str, data: npt.NDArray[np.generic]) -> str:
+        """The name of a const array with this data; the first user names it."""
+        data = np.ascontiguousarray(data)
+        key = (data.dtype.name, data.tobytes())
+        if key not in self._arrays:
+            self._arrays[key] = _Array(f"{self.prefix}_{stem}", data)
+        return self._arrays[key].name
+
+    def struct(self, c_type: str, stem: str, fields: str) -> str:
+        """The name of a static const struct with this initialiser."""
+        key = (c_type, fields)
+        if key not in self._structs:
+            self._structs[key] = stem
+        return self._structs[key]
+
+    @property
+    def array_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.data.nbytes for array in self._arrays.values())
+
+    def struct_definitions(self) -> str:
+        """C text of the structs, in the order of first use."""
+        lines = [f"static const {c_type} {name} = {fields};" for (c_type, fields), name in self._structs.items()]
+        return "\n".join(lines)
+
+    def declarations(self) -> str:
+        """C text of the extern declarations of the arrays."""
+        return "\n".join(f"extern {array.declaration};" for array in self._arrays.values())
+
+    def definitions(self) -> str:
+        """C text of the arrays themselves."""
+        blocks: Sequence[str] = [
+            f"{array.declaration} = {{\n{array_rows(array.data)}\n}};" for array in self._arrays.values()
+        ]
+        return "\n\n".join(blocks)

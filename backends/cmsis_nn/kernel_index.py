@@ -1,0 +1,80 @@
+"""Which files of the bundled kernels a sequence of calls needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from qutec.program import (
+    Add,
+    AvgPool2D,
+    Call,
+    Concat,
+    Conv2D,
+    Copy,
+    DepthwiseConv2D,
+    FullyConnected,
+    Gather,
+    Lookup,
+    MaxPool2D,
+    Mul,
+    Softmax,
+)
+
+__all__ = ["KERNEL_DIRECTORY", "kernel_files"]
+
+KERNEL_DIRECTORY = Path(__file__).parent / "kernels"
+"""Where the files named by `kernel_files` are."""
+
+_PUBLIC_HEADERS = ("arm_nnfunctions.h", "qute_kernels.h")
+
+_SOURCES: dict[type[Call], tuple[str, ...]] = {
+    Conv2D: (
+        "arm_convolve_wrapper_s8.c",
+        "arm_convolve_wrapper_s8_get_buffer_size.c",
+        "qute_convolve_1x1_s8.c",
+        "qute_convolve_s8.c",
+    ),
+    DepthwiseConv2D: (
+        "arm_depthwise_conv_wrapper_s8.c",
+        "arm_depthwise_conv_wrapper_s8_get_buffer_size.c",
+        "qute_depthwise_s8x4.c",
+    ),
+    FullyConnected: (
+        "arm_fully_connected_s8.c",
+        "arm_fully_connected_s8_get_buffer_size.c",
+        "arm_vector_sum_s8.c",
+    ),
+    AvgPool2D: ("arm_avgpool_s8.c", "arm_avgpool_s8_get_buffer_size.c"),
+    MaxPool2D: ("arm_max_pool_s8.c",),
+    Softmax: ("arm_softmax_s8.c",),
+    Add: ("arm_elementwise_add_s8.c",),
+    Mul: ("arm_elementwise_mul_s8.c",),
+    Concat: ("arm_concatenation_s8_x.c",),
+    Lookup: ("qute_lookup_s8.c",),
+    Copy: ("qute_copy_s8.c",),
+    Gather: ("qute_gather_s8.c",),
+}
+
+_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def _with_includes(names: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    pending = list(names)
+    while pending:
+        name = pending.pop()
+        if name not in found:
+            found.add(name)
+            pending += _INCLUDE.findall((KERNEL_DIRECTORY / name).read_text(encoding="utf-8"))
+    return found
+
+
+def kernel_files(calls: Sequence[Call]) -> list[str]:
+    """Names in KERNEL_DIRECTORY, sorted, of the sources and headers that the calls need to compile and link.
+
+    The two public headers are always among them. `Fill` is memset and needs none.
+    """
+    sources = {name for call in calls for name in _SOURCES.get(type(call), ())}
+    return sorted(_with_includes((*_PUBLIC_HEADERS, *sources)))

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "arm_nnfunctions.h"
+#include "qute_convolve.h"
+
+arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx,
+                                            const cmsis_nn_conv_params *conv_params,
+                                            const cmsis_nn_per_channel_quant_params *quant_params,
+                                            const cmsis_nn_dims *input_dims,
+                                            const int8_t *input_data,
+                                            const cmsis_nn_dims *filter_dims,
+                                            const int8_t *filter_data,
+                                            const cmsis_nn_dims *bias_dims,
+                                            const int32_t *bias_data,
+                                            const cmsis_nn_dims *output_dims,
+                                            int8_t *output_data)
+{
+    qute_channels channels;
+    int32_t groups;
+    (void)bias_dims;
+
+    channels.bias = bias_data;
+    channels.multiplier = quant_params->multiplier;
+    channels.shift = quant_params->shift;
+    channels.offset = conv_params->output_offset;
+    channels.min = conv_params->activation.min;
+    channels.max = conv_params->activation.max;
+
+    if (qute_is_pointwise(conv_params, input_dims, filter_dims)) {
+        qute_convolve_1x1_s8(conv_params, &channels, input_dims, input_data, filter_data, output_dims, output_data);
+        return ARM_CMSIS_NN_SUCCESS;
+    }
+    groups = input_dims->c / filter_dims->c;
+    if (ctx->buf == NULL || groups * filter_dims->c != input_dims->c || output_dims->c % groups != 0) {
+        return ARM_CMSIS_NN_ARG_ERROR;
+    }
+    qute_convolve_s8((int16_t *)ctx->buf,
+                     conv_params,
+                     &channels,
+                     input_dims,
+                     input_data,
+                     filter_dims,
+                     filter_data,
+                     output_dims,
+                     output_data);
+    return ARM_CMSIS_NN_SUCCESS;
+}

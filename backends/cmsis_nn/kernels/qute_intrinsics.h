@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Instructions of the Armv7E-M DSP extension that C cannot name, and unaligned loads that it can.
+ *
+ * QUTE_DSP is 1 where the kernels take their DSP path; without it they are plain C99. Inline assembly rather
+ * than arm_acle.h, because GCC does not fold a rotation into SXTB16 there. Word layout is little-endian.
+ */
+#ifndef QUTE_INTRINSICS_H
+#define QUTE_INTRINSICS_H
+
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__GNUC__) && defined(__thumb__) && defined(__ARM_ARCH_ISA_THUMB) && !defined(__ARM_BIG_ENDIAN)
+#define QUTE_THUMB2 (__ARM_ARCH_ISA_THUMB >= 2)
+#else
+#define QUTE_THUMB2 0
+#endif
+
+#if QUTE_THUMB2 && defined(__ARM_FEATURE_DSP) && !defined(QUTE_NO_DSP)
+#define QUTE_DSP 1
+#else
+#define QUTE_DSP 0
+#endif
+
+#if defined(__GNUC__)
+#define QUTE_INLINE static inline __attribute__((always_inline, unused))
+#else
+#define QUTE_INLINE static inline
+#endif
+
+#if QUTE_DSP
+
+/* One load or store, also under -ffreestanding, where memcpy would be a call. */
+#define QUTE_COPY_WORD(target, source) __builtin_memcpy(target, source, 4)
+
+/* Four bytes from any address. */
+QUTE_INLINE uint32_t qute_load_s8x4(const int8_t *source)
+{
+    uint32_t word;
+    QUTE_COPY_WORD(&word, source);
+    return word;
+}
+
+/* Two int16 from an address aligned to 4. */
+QUTE_INLINE uint32_t qute_load_s16x2(const int16_t *source)
+{
+    uint32_t word;
+    QUTE_COPY_WORD(&word, source);
+    return word;
+}
+
+QUTE_INLINE void qute_store_s16x2(int16_t *target, uint32_t word)
+{
+    QUTE_COPY_WORD(target, &word);
+}
+
+QUTE_INLINE void qute_store_s8x4(int8_t *target, uint32_t word)
+{
+    QUTE_COPY_WORD(target, &word);
+}
+
+/* The first 1 to 3 bytes of a word, zeros above. */
+QUTE_INLINE uint32_t qute_load_s8_tail(const int8_t *source, int32_t count)
+{
+    uint32_t word = (uint8_t)source[0];
+    if (count > 1) {
+        word |= (uint32_t)(uint8_t)source[1] << 8;
+    }
+    if (count > 2) {
+        word |= (uint32_t)(uint8_t)source[2] << 16;
+    }
+    return word;
+}
+
+/* A 16-bit value in both halves of a word. */
+QUTE_INLINE uint32_t qute_pair(int32_t value)
+{
+    return ((uint32_t)value & 0xffffU) | ((uint32_t)value << 16);
+}
+
+/* Bytes 0 and 2 as two int16. */
+QUTE_INLINE uint32_t qute_sxtb16(uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtb16 %0, %1" : "=r"(result) : "r"(bytes));
+    return result;
+}
+
+/* Bytes 1 and 3 as two int16. */
+QUTE_INLINE uint32_t qute_sxtb16_odd(uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(result) : "r"(bytes));
+    return result;
+}
+
+/* Bytes 0 and 2 as two int16, each added to its half of `pair`. */
+QUTE_INLINE uint32_t qute_sxtab16(uint32_t pair, uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2" : "=r"(result) : "r"(pair), "r"(bytes));
+    return result;
+}
+
+/* Bytes 1 and 3 as two int16, each added to its half of `pair`. */
+QUTE_INLINE uint32_t qute_sxtab16_odd(uint32_t pair, uint32_t bytes)
+{
+    uint32_t result;
+    __asm__("sxtab16 %0, %1, %2, ror #8" : "=r"(result) : "r"(pair), "r"(bytes));
+    return result;
+}
+
+/* sum + a.low * b.low + a.high * b.high */
+QUTE_INLINE int32_t qute_smlad(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+/* sum + a.low * b.low */
+QUTE_INLINE int32_t qute_smlabb(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlabb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+/* sum + a.high * b.high */
+QUTE_INLINE int32_t qute_smlatt(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlatt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+/* The larger of each of four signed bytes. */
+QUTE_INLINE uint32_t qute_max_s8x4(uint32_t a, uint32_t b)
+{
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %1, %2" : "=&r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+/* The smaller of each of four signed bytes. */
+QUTE_INLINE uint32_t qute_min_s8x4(uint32_t a, uint32_t b)
+{
+    uint32_t result;
+    __asm__("ssub8 %0, %1, %2\n\tsel %0, %2, %1" : "=&r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+/* Sum of two pairs of int16, without carry between the halves. */
+QUTE_INLINE uint32_t qute_sadd16(uint32_t a, uint32_t b)
+{
+    uint32_t result;
+    __asm__("sadd16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+#endif
+
+#endif

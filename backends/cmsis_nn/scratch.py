@@ -1,0 +1,92 @@
+"""Scratch memory (`ctx->buf`) that a kernel call needs, whichever library is linked.
+
+The size planned for a call is the largest that any of these asks for: the `*_get_buffer_size` functions of
+Arm's CMSIS-NN from v4.1.0 on, built for the core or for a host (plain C), and those of the bundled kernels.
+Not covered: Arm's library built with armclang, which wants two columns for 1x1 kernels as well, and v4.0.0,
+whose getter asks for memory that its 3x3 depthwise kernel does not use. The generated project checks the
+linked getters against the plan.
+"""
+
+from __future__ import annotations
+
+from qutec.program import AvgPool2D, Call, Conv2D, DepthwiseConv2D, FullyConnected
+from qutec.targets import Core
+
+__all__ = ["scratch_bytes"]
+
+_MVE_CHANNEL_BLOCK = 124
+"""Channels that Arm's depthwise kernel for Helium gathers at a time, whatever the number there is."""
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _two_int16_columns(depth: int) -> int:
+    return 2 * 2 * _round_up(depth, 4)
+
+
+def _four_int8_columns(depth: int) -> int:
+    return 4 * _round_up(depth, 16)
+
+
+def _row_conv_mve_bytes(call: Conv2D) -> int:
+    """Arm's 1xN kernel for Helium copies the padded ends of the row, all channels."""
+    channels, width = call.input_shape[3], call.input_shape[2]
+    kernel, stride, pad = call.weights.shape[2], call.stride[1], call.padding[1]
+    total_pad = (call.output_shape[2] - 1) * stride + kernel - width
+    odd_pad = total_pad % 2 if total_pad >= 0 else -(-total_pad % 2)
+    right = max(1, (pad + odd_pad + stride - 1) // stride) if pad + odd_pad else 0
+    right_pad = right if odd_pad else pad
+    return max((kernel + pad) * channels, (kernel - 1 + right_pad) * channels)
+
+
+def _conv_bytes(call: Conv2D, core: Core) -> int:
+    _, kernel_h, kernel_w, depth = call.weights.shape
+    channels = call.input_shape[3]
+    unpadded = call.padding == (0, 0) and call.dilation == (1, 1)
+    if (kernel_h, kernel_w) == (1, 1) and unpadded and depth == channels:
+        return 0
+    # Arm's getters count the input channels of all groups; the bundled kernels need one group's.
+    window = kernel_h * kernel_w * channels
+    sizes = [_two_int16_columns(window)]
+    if core.mve:
+        sizes += [_four_int8_columns(window), _row_conv_mve_bytes(call)]
+    return max(sizes)
+
+
+def _depthwise_bytes(call: DepthwiseConv2D, core: Core) -> int:
+    kernel_h, kernel_w, out_channels = call.weights.shape
+    channels = call.input_shape[3]
+    window = kernel_h * kernel_w
+    sizes = [0]
+    if call.channel_multiplier == 1 and call.dilation == (1, 1):
+        if core.mve:
+            sizes.append(4 * _MVE_CHANNEL_BLOCK * window)
+        elif core.dsp and not ((kernel_h, kernel_w) == (3, 3) and max(call.padding) <= 1):
+            sizes.append(2 * channels * window)
+    if core.mve and channels == 1 and out_channels > 1:
+        # v7 turns it into a convolution, and transposes the filter behind that one's scratch.
+        transposed = out_channels * window
+        row_ends = (kernel_w + 2 * call.padding[1]) + call.output_shape[2]
+        sizes.append(max(_four_int8_columns(window), row_ends) + transposed)
+    return max(sizes)
+
+
+def scratch_bytes(call: Call, core: Core) -> int:
+    """Bytes of `ctx->buf` to plan for a call on a core, also enough for the same C on a host; 0 means NULL.
+
+    On Helium a fully connected call counts the int32 sums of the filter rows (one an output) that Arm's
+    kernel reads from `ctx->buf`.
+    """
+    match call:
+        case Conv2D():
+            return _conv_bytes(call, core)
+        case DepthwiseConv2D():
+            return _depthwise_bytes(call, core)
+        case FullyConnected():
+            return 4 * int(call.weights.shape[0]) if core.mve else 0
+        case AvgPool2D():
+            return 4 * call.input_shape[3] if core.dsp and not core.mve else 0
+        case _:
+            return 0

@@ -1,0 +1,51 @@
+"""qutec: from an early-exit ONNX network to C for a microcontroller, step by step or in one call.
+
+    build = qutec.compile("net.onnx", target="cortex-m4", sram="256k", calibration=x)
+    build.report.arena_bytes
+    build.save("build/net")
+    build.run(x)
+
+Every step is a function of its own that works on plain onnx / onnx_ir objects: `load`, `quantize`,
+`lower`, `plan`, `emit`.
+"""
+
+from importlib.metadata import version as _version
+
+from qutec.backends.cmsis_nn import emit_project as emit
+from qutec.build import Build
+from qutec.compiler import compile_model as compile  # noqa: A004 (the verb of the command line)
+from qutec.errors import (
+    DataError,
+    DoesNotFitError,
+    ModelError,
+    QutecError,
+    ToolMissingError,
+    UnsupportedModelError,
+    UsageError,
+    VerificationError,
+)
+from qutec.load import LoadedModel, load
+from qutec.lower import lower
+from qutec.planner import plan_program as plan
+from qutec.quantize import quantize
+
+__all__ = [
+    "Build",
+    "DataError",
+    "DoesNotFitError",
+    "LoadedModel",
+    "ModelError",
+    "QutecError",
+    "ToolMissingError",
+    "UnsupportedModelError",
+    "UsageError",
+    "VerificationError",
+    "compile",
+    "emit",
+    "load",
+    "lower",
+    "plan",
+    "quantize",
+]
+
+__version__ = _version("qutec")

@@ -1,0 +1,246 @@
+"""The command line: `qutec inspect | compile | run | report | supported-ops`.
+
+Exit codes: 0 done; 1 internal error; 2 usage; 3 invalid or unsupported model; 4 does not fit;
+5 verification failed; 6 a needed tool is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import traceback
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qutec.calibrate import CalibrationMethod
+from qutec.errors import QutecError, UsageError
+
+__all__ = ["main"]
+
+app = typer.Typer(
+    name="qutec",
+    help="Compile early-exit ONNX networks into small, uncertainty-aware C for microcontrollers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class EmulatorName(StrEnum):
+    """The emulators that `qutec run` knows."""
+
+    UNICORN = "unicorn"
+    QEMU = "qemu"
+
+
+class CompilerName(StrEnum):
+    """The cross compilers that `qutec run` knows."""
+
+    AUTO = "auto"
+    ZIG = "zig"
+    GCC = "gcc"
+
+
+Model = Annotated[Path, typer.Argument(help="An ONNX model.", show_default=False)]
+Project = Annotated[Path, typer.Argument(help="A folder that `qutec compile` wrote.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CmsisNN = Annotated[
+    Path | None,
+    typer.Option(
+        "--cmsis-nn", envvar="CMSIS_NN_PATH", help="Link Arm's CMSIS-NN from this folder, not the bundled kernels."
+    ),
+]
+
+
+@app.command("inspect")
+def inspect_command(model: Model, as_json: AsJson = False) -> None:
+    """Show exits, layers, parameters, MACs and a memory bound of a network."""
+    from qutec.inspect import format_inspection, inspect_model
+
+    inspection = inspect_model(model)
+    _print_json(inspection.to_json()) if as_json else print(format_inspection(inspection))
+
+
+@app.command("compile")
+def compile_command(
+    model: Model,
+    target: Annotated[str, typer.Option(help="A core (cortex-m4) or a board (nucleo-l432kc).")] = "cortex-m4",
+    sram: Annotated[str | None, typer.Option(help="SRAM that there is, such as 64k: a hard limit.")] = None,
+    flash: Annotated[str | None, typer.Option(help="Flash that there is, such as 1m: a hard limit.")] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Sample inputs for a float model: .npz with array x, .npy, or the word random."),
+    ] = None,
+    method: Annotated[
+        CalibrationMethod, typer.Option(help="How activation ranges are read off the samples.")
+    ] = CalibrationMethod.MINMAX,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Project folder; build/<name> by default.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Prefix of all C symbols; the model's name by default.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
+    ] = False,
+    dump: Annotated[Path | None, typer.Option(help="Write one numbered .onnx for each step here.")] = None,
+    simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnx-simplifier.")] = True,
+    cmsis_nn: CmsisNN = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compile a network into a C project and report what it costs."""
+    from qutec.backends.cmsis_nn.text import c_identifier
+    from qutec.compiler import compile_model
+
+    build = compile_model(
+        model,
+        target=target,
+        sram=sram,
+        flash=flash,
+        calibration=calibration,
+        method=method,
+        name=name,
+        simplify=simplify,
+        dump=dump,
+        progress=sys.stderr.isatty(),
+        command=_command_line(),
+    )
+    if verify:
+        from qutec.executions import verify_build
+
+        verified = verify_build(build, calibration, cmsis_nn=cmsis_nn)
+    folder = build.save(output or Path("build") / c_identifier(name or model.stem))
+    if as_json:
+        _print_json(build.report.to_json())
+        return
+    print(build.files["report.txt"])
+    if verify:
+        print(f"verified    {verified}")
+    print(f"written to  {folder}")
+
+
+@app.command("run")
+def run_command(
+    project: Project,
+    input_file: Annotated[Path, typer.Option("--input", help="Input: .npy, or .npz with x or one array per input.")],
+    index: Annotated[int, typer.Option(min=0, help="Which sample of the input is run.")] = 0,
+    sram: Annotated[
+        str | None, typer.Option(help="SRAM that is emulated; what was compiled for, or plenty, by default.")
+    ] = None,
+    emulator: Annotated[EmulatorName, typer.Option(help="QEMU must be on PATH.")] = EmulatorName.UNICORN,
+    compiler: Annotated[CompilerName, typer.Option(help="auto takes zig.")] = CompilerName.AUTO,
+    cmsis_nn: CmsisNN = None,
+    as_json: AsJson = False,
+) -> None:
+    """Build a compiled project and run one input on the emulated target."""
+    from qutec.executions import run_project
+
+    result = run_project(
+        project,
+        input_file,
+        index=index,
+        sram=sram,
+        emulator=emulator.value,
+        compiler=compiler.value,
+        cmsis_nn=cmsis_nn,
+    )
+    _print_json(result.to_json()) if as_json else print(result.to_text())
+
+
+@app.command("report")
+def report_command(
+    project: Project,
+    html: Annotated[bool, typer.Option("--html", help="Print the HTML page instead.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the report of a compiled project again."""
+    suffix = "json" if as_json else "html" if html else "txt"
+    path = project / f"report.{suffix}"
+    try:
+        sys.stdout.write(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"'{project}' is not a compiled project: cannot read '{path.name}'") from error
+
+
+@app.command("supported-ops")
+def supported_ops_command(as_json: AsJson = False) -> None:
+    """List the ONNX operators that can be compiled."""
+    from qutec.load import SUPPORTED_OPS
+
+    names = sorted(str(op) for op in SUPPORTED_OPS)
+    _print_json({"supported_ops": names}) if as_json else print("\n".join(names))
+
+
+@app.command("targets")
+def targets_command(as_json: AsJson = False) -> None:
+    """List the cores and boards that can be compiled for."""
+    from qutec.targets import target, target_names
+
+    found = [target(name) for name in target_names()]
+    if as_json:
+        rows = [
+            {"name": t.name, "core": t.core.name, "sram_bytes": t.sram_bytes, "flash_bytes": t.flash_bytes}
+            for t in found
+        ]
+        _print_json({"targets": rows})
+        return
+    for t in found:
+        memory = f"{t.sram_bytes // 1024:>5} KiB SRAM {t.flash_bytes // 1024:>5} KiB flash" if t.sram_bytes and t.flash_bytes else ""
+        print(f"{t.name:<22}{t.core.name:<16}{memory}".rstrip())
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"qutec {installed('qutec')}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: turns errors into one clear message and an exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except QutecError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Exit as leave:
+        sys.exit(leave.exit_code)
+    except typer.Abort:
+        _fail("interrupted", 1)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        shown = getattr(error, "format_message", None)
+        if shown is not None:
+            _fail(shown(), 2)
+        if os.environ.get("QUTEC_DEBUG"):
+            traceback.print_exc()
+        _fail(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "This is a fault of qutec; please report it with the model (QUTEC_DEBUG=1 shows where)",
+            1,
+        )
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _command_line() -> str:
+    return shlex.join(["qutec", *sys.argv[1:]])
+
+
+def _print_json(data: object) -> None:
+    print(json.dumps(data, indent=1))

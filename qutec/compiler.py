@@ -1,0 +1,206 @@
+"""The driver: from a model to a Build, one step after the other.
+
+load -> quantize -> lower -> prepare -> plan -> emit -> report
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from qutec.backends.cmsis_nn import Provenance, code_bytes, emit_project, prepare, scratch_bytes, stack_bytes
+from qutec.backends.cmsis_nn.text import c_identifier
+from qutec.build import Build
+from qutec.calibrate import CalibrationMethod
+from qutec.dump import Dump
+from qutec.errors import DoesNotFitError
+from qutec.load import LoadedModel, ModelSource, load
+from qutec.lower import lower
+from qutec.passes.quantize import is_quantized
+from qutec.planner import Plan, explain_misfit, plan_program
+from qutec.ports import PortInfo
+from qutec.program import Call, Int8Array, Program, Shape, constant_arrays, macs, reads, writes
+from qutec.quantize import Calibration, calibration_samples, quantize
+from qutec.report import SCHEMA_VERSION, BufferReport, LayerReport, Report, report_html, report_text
+from qutec.targets import Target, parse_size, target as find_target
+
+__all__ = ["compile_model"]
+
+_CONTEXT_BYTES = 12
+"""sizeof(<prefix>_context) on a 32-bit core."""
+
+
+def compile_model(
+    source: ModelSource,
+    *,
+    target: str = "cortex-m4",
+    sram: str | int | None = None,
+    flash: str | int | None = None,
+    calibration: Calibration | None = None,
+    method: str | CalibrationMethod = CalibrationMethod.MINMAX,
+    name: str | None = None,
+    simplify: bool = True,
+    dump: str | Path | None = None,
+    progress: bool = False,
+    command: str | None = None,
+) -> Build:
+    """Compile an ONNX model into a C project for a microcontroller.
+
+    Args:
+        source: path of an .onnx file, its bytes, or a protobuf.
+        target: a core or board, see `qutec.targets`.
+        sram: bytes that there are for arena, context and stack ('64k', 65536); a hard limit.
+        flash: bytes that there are for weights and code; a hard limit. Boards bring both limits.
+        calibration: sample inputs for a float model (see `qutec.quantize.Calibration`).
+        method: how activation ranges are read off the samples: minmax, percentile or entropy.
+        name: names the project and prefixes its symbols; the model's name by default.
+        simplify: run onnx-simplifier, checked against the original.
+        dump: a folder for one numbered .onnx for each step of the graph.
+        progress: show progress bars on stderr.
+        command: how the compile was asked for, written into the heads of the emitted files.
+
+    Raises:
+        UsageError, ModelError, UnsupportedModelError, DataError.
+        DoesNotFitError: more SRAM or flash is needed than there is; says how much, and what takes it.
+    """
+    chosen = find_target(target)
+    sram_budget = parse_size(sram) if sram is not None else chosen.sram_bytes
+    flash_budget = parse_size(flash) if flash is not None else chosen.flash_bytes
+    method = _method(method)
+    steps = Dump(Path(dump)) if dump is not None else None
+    loaded = load(source, simplify=simplify, on_step=steps.write if steps else None)
+    quantized = quantize(loaded.model, calibration, method, progress=progress)
+    if steps is not None and quantized is not loaded.model:
+        steps.write("quantize", quantized)
+    program = prepare(lower(quantized, name or loaded.name), chosen.core)
+    scratch = [scratch_bytes(call, chosen.core) for call in program.calls]
+    plan = plan_program(program, scratch)
+    prefix = c_identifier(name or loaded.name)
+    qutec_version = version("qutec")
+    command = command or f"qutec.compile({loaded.name}, target={target})"
+    provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
+    sample = _sample(program, loaded.model, calibration)
+    project = emit_project(program, plan, scratch, prefix, provenance, sample)
+    report = Report(
+        schema_version=SCHEMA_VERSION,
+        qutec_version=qutec_version,
+        command=command,
+        model={"name": loaded.name, "sha256": loaded.sha256},
+        symbol_prefix=prefix,
+        target=target,
+        core=chosen.core.name,
+        exits=tuple(port.name for port in program.outputs),
+        heads=(),
+        inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
+        outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
+        parameters=sum(_parameters(call) for call in program.calls),
+        macs=sum(macs(call) for call in program.calls),
+        calibration=_calibration_words(loaded.model, calibration, method),
+        warnings=_warnings(loaded, calibration),
+        arena_bytes=plan.arena_bytes,
+        arena_lower_bound_bytes=plan.lower_bound_bytes,
+        arena_optimal=plan.optimal,
+        arena_layerwise_bytes=plan.arena_bytes,
+        stack_estimate_bytes=stack_bytes(program.calls),
+        sram_bytes=plan.arena_bytes + _CONTEXT_BYTES + stack_bytes(program.calls),
+        sram_budget_bytes=sram_budget,
+        flash_bytes={"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)},
+        flash_budget_bytes=flash_budget,
+        layers=tuple(
+            _layer(program, call, plan.live_bytes[i], scratch[i]) for i, call in enumerate(program.calls)
+        ),
+        buffers=tuple(
+            BufferReport(a.name, a.bytes, a.offset, a.first_use, a.last_use) for a in plan.allocations
+        ),
+    )
+    _check_budgets(report, program, plan)
+    files: dict[str, str | bytes] = {
+        **project.files,
+        "model.onnx": ir.to_proto(quantized).SerializeToString(deterministic=True),
+        "report.json": json.dumps(report.to_json(), indent=1) + "\n",
+        "report.txt": report_text(report),
+        "report.html": report_html(report, plan),
+    }
+    return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
+
+
+def _method(method: str | CalibrationMethod) -> CalibrationMethod:
+    return CalibrationMethod(method)
+
+
+def _check_budgets(report: Report, program: Program, plan: Plan) -> None:
+    if report.sram_budget_bytes is not None and report.sram_bytes > report.sram_budget_bytes:
+        outside = report.sram_bytes - report.arena_bytes
+        raise DoesNotFitError(
+            f"{report.sram_bytes:,} bytes of SRAM are needed and {report.sram_budget_bytes:,} are there: "
+            f"{report.sram_bytes - report.sram_budget_bytes:,} are missing\n"
+            + explain_misfit(program, plan, max(report.sram_budget_bytes - outside, 0))
+        )
+    if report.flash_budget_bytes is not None and report.flash_total_bytes > report.flash_budget_bytes:
+        largest = sorted(report.layers, key=lambda layer: -layer.weights_bytes)[:5]
+        lines = [f"  {layer.name}: {layer.weights_bytes:,} bytes" for layer in largest]
+        raise DoesNotFitError(
+            f"{report.flash_total_bytes:,} bytes of flash are needed and {report.flash_budget_bytes:,} are "
+            f"there: {report.flash_total_bytes - report.flash_budget_bytes:,} are missing\n"
+            f"most of it is the weights ({report.flash_bytes['weights']:,} bytes); the largest layers:\n"
+            + "\n".join(lines)
+        )
+
+
+def _sample(program: Program, model: ir.Model, calibration: Calibration | None) -> Sequence[Int8Array]:
+    """One input for example/main.c: the first calibration sample, else the zero points."""
+    ports = [PortInfo.of(port) for port in program.inputs]
+    if is_quantized(model) and (calibration is None or calibration == "random"):
+        return [np.full(port.size, port.zero_point, np.int8) for port in ports]
+    samples = calibration_samples(model, calibration)
+    return [port.to_memory(port.stored(samples[port.name][:1])[0]) for port in ports]
+
+
+def _calibration_words(model: ir.Model, calibration: Calibration | None, method: CalibrationMethod) -> str:
+    if is_quantized(model):
+        return "the model's own parameters"
+    samples = calibration_samples(model, calibration)
+    count = len(next(iter(samples.values())))
+    kind = "random inputs" if calibration == "random" else "inputs"
+    return f"calibrated on {count:,} {kind} ({method})"
+
+
+def _warnings(loaded: LoadedModel, calibration: Calibration | None) -> tuple[str, ...]:
+    found = list(loaded.warnings)
+    if isinstance(calibration, str) and calibration == "random" and not is_quantized(loaded.model):
+        found.append(
+            "calibrated on random noise: sizes and speed are right, answers are worthless. "
+            "Compile again with real inputs (--calibration data.npz) before this goes anywhere"
+        )
+    return tuple(found)
+
+
+def _parameters(call: Call) -> int:
+    arrays = constant_arrays(call)
+    return sum(int(arrays[name].size) for name in ("weights", "bias") if name in arrays)
+
+
+def _layer(program: Program, call: Call, live: int, scratch: int) -> LayerReport:
+    weights = sum(array.nbytes for array in constant_arrays(call).values())
+    shape_in, shape_out = _shapes(program, call)
+    return LayerReport(call.name, type(call).__name__, macs(call), weights, shape_in, shape_out, live, scratch)
+
+
+def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:
+    """NHWC shapes of a call; calls that see bytes only give (1, 1, 1, bytes)."""
+    shape_in, shape_out = getattr(call, "input_shape", None), getattr(call, "output_shape", None)
+    if shape_in is not None and shape_out is not None:
+        return shape_in, shape_out
+    size_in, size_out = _sizes(program, call)
+    return (1, 1, 1, size_in), (1, 1, 1, size_out)
+
+
+def _sizes(program: Program, call: Call) -> tuple[int, int]:
+    sources = [program.buffers[tensor.buffer].bytes - tensor.offset for tensor in reads(call)]
+    target = writes(call)
+    return sum(sources), program.buffers[target.buffer].bytes - target.offset

@@ -1,0 +1,177 @@
+"""Executions of a build beside the numpy reference: C on this machine, C on the emulated target.
+
+Needs the extra `sim` for the emulated one.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qutec.build import Build, stored_inputs
+from qutec.calibrate import read_arrays
+from qutec.errors import UsageError
+from qutec.ports import PortInfo
+from qutec.program import Int8Array
+from qutec.quantize import Calibration
+from qutec.simulate import Compiler, Emulation, Emulator, build_host, build_image, run_image, run_many
+from qutec.targets import parse_size, target as find_target
+from qutec.verify import verify_outputs
+
+__all__ = ["RunResult", "run_project", "verify_build"]
+
+_SAMPLES = 8
+"""Inputs that `verify_build` compares, half of them from the calibration data where there is any."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """What one inference on the emulated target gave; sizes in bytes."""
+
+    target: str
+    emulation: Emulation
+    outputs: dict[str, npt.NDArray[np.float32]]
+    layers: tuple[tuple[str, int], ...]
+    flash_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `qutec run --json` prints."""
+        return {
+            "schema_version": 1,
+            "target": self.target,
+            "instructions": self.emulation.instructions,
+            "stack_bytes": self.emulation.stack_bytes,
+            "arena_high_water_bytes": self.emulation.arena_high_water_bytes,
+            "image_bytes": self.flash_bytes,
+            "outputs": {name: values.reshape(-1).tolist() for name, values in self.outputs.items()},
+            "layers": [{"name": name, "instructions": count} for name, count in self.layers],
+        }
+
+    def to_text(self) -> str:
+        """The same for a terminal."""
+        total = self.emulation.instructions or 0
+        lines = [f"target        {self.target}"]
+        for name, values in self.outputs.items():
+            flat = values.reshape(-1)
+            shown = " ".join(f"{value:.3f}" for value in flat[:16]) + (" ..." if flat.size > 16 else "")
+            lines.append(f"{name:<13} {shown}   (largest: {int(flat.argmax())})")
+        lines += [
+            f"instructions  {total:,}",
+            f"stack         {self.emulation.stack_bytes:,} bytes",
+            f"arena         {self.emulation.arena_high_water_bytes:,} bytes written at most",
+            "",
+            f"{'layer':<50}{'instructions':>14}{'share':>8}",
+        ]
+        for name, count in self.layers:
+            short = name if len(name) <= 48 else "..." + name[-45:]
+            lines.append(f"{short:<50}{count:>14,}{count / total if total else 0:>8.1%}")
+        return "\n".join(lines)
+
+
+def run_project(
+    project: Path,
+    input_file: Path,
+    *,
+    index: int = 0,
+    sram: str | int | None = None,
+    emulator: Emulator = "unicorn",
+    compiler: Compiler = "auto",
+    cmsis_nn: Path | None = None,
+) -> RunResult:
+    """Build the project in a folder and run sample `index` of a .npy or .npz file on the emulated core.
+
+    `sram` is the emulated size in bytes; by default the one that was compiled for. Raises UsageError,
+    DataError, ToolMissingError, EmulationError.
+    """
+    report = _report(project)
+    inputs, outputs = ([PortInfo.from_json(e) for e in report[key]] for key in ("inputs", "outputs"))
+    stored = stored_inputs(inputs, read_arrays(input_file))
+    if index >= len(stored[0]):
+        raise UsageError(f"sample {index} is asked for; the input has {len(stored[0])} (the first is 0)")
+    target = find_target(str(report["target"]))
+    image = build_image(project, target.core, compiler=compiler, cmsis_nn=cmsis_nn)
+    size = parse_size(sram) if sram is not None else report["sram_budget_bytes"]
+    emulation = run_image(
+        image,
+        [port.to_memory(values[index]) for port, values in zip(inputs, stored, strict=True)],
+        sram_bytes=size,
+        emulator=emulator,
+    )
+    real = {
+        port.name: port.real(port.from_memory(flat))
+        for port, flat in zip(outputs, emulation.outputs, strict=True)
+    }
+    names = [str(layer["name"]) for layer in report["layers"]]
+    layers = tuple((names[number], count) for number, count in emulation.layers)
+    return RunResult(target.name, emulation, real, layers, image.flash_bytes)
+
+
+def verify_build(build: Build, calibration: Calibration | None = None, *, cmsis_nn: Path | None = None) -> str:
+    """Compare reference, host C and emulated C on several inputs, byte for byte; says what was compared.
+
+    The emulated SRAM has the size that was compiled for, else what the report says is needed; cores that
+    Unicorn lacks run in QEMU. With `cmsis_nn` both C executions are repeated with Arm's library. Raises
+    VerificationError, ToolMissingError, EmulationError.
+    """
+    stored = _inputs(build, calibration)
+    ports = [PortInfo.of(port) for port in build.program.inputs]
+    outputs = [PortInfo.of(port) for port in build.program.outputs]
+    reference = build.run_int8({p.name: s for p, s in zip(ports, stored, strict=True)})
+    count = len(stored[0])
+    samples = [
+        [port.to_memory(values[i]) for port, values in zip(ports, stored, strict=True)] for i in range(count)
+    ]
+
+    def in_onnx_order(results: list[tuple[Int8Array, ...]]) -> list[Int8Array]:
+        return [
+            np.stack([port.from_memory(result[k]).reshape(-1) for result in results])
+            for k, port in enumerate(outputs)
+        ]
+
+    core = build.target.core
+    emulator: Emulator = "qemu" if core.mve else "unicorn"
+    sram = build.report.sram_budget_bytes or build.report.sram_bytes
+    libraries = [None, cmsis_nn] if cmsis_nn is not None else [None]
+    with tempfile.TemporaryDirectory(prefix="qutec-verify-") as folder:
+        project = build.save(Path(folder) / "net")
+        executions = {}
+        for library in libraries:
+            suffix = " with Arm's CMSIS-NN" if library else ""
+            host, image = build_host(project, cmsis_nn=library), build_image(project, core, cmsis_nn=library)
+            executions[f"host C{suffix}"] = lambda host=host: in_onnx_order(host.run_many(samples))
+            executions[f"{core.name} in {emulator}{suffix}"] = lambda image=image: in_onnx_order(
+                run_many(image, samples, sram_bytes=sram, emulator=emulator)
+            )
+        verify_outputs(
+            [port.name for port in outputs],
+            [values.reshape(count, -1) for values in reference.values()],
+            executions,
+        )
+    return f"{count} inputs: reference = {' = '.join(executions)}"
+
+
+def _inputs(build: Build, calibration: Calibration | None) -> list[Int8Array]:
+    """Stored inputs: calibration samples where there are real ones, and random codes of the full range."""
+    generator = np.random.default_rng(0)
+    ports = [PortInfo.of(port) for port in build.program.inputs]
+    drawn = [generator.integers(-128, 128, (_SAMPLES, *port.shape), np.int8) for port in ports]
+    if calibration is None or (isinstance(calibration, str) and calibration == "random"):
+        return drawn
+    arrays = read_arrays(calibration) if isinstance(calibration, str | Path) else calibration
+    real = stored_inputs(ports, arrays)
+    half = _SAMPLES // 2
+    return [np.concatenate([r[:half], d[half:]]) for r, d in zip(real, drawn, strict=True)]
+
+
+def _report(project: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads((project / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"'{project}' is not a compiled project: it has no readable report.json") from error
+    return report

@@ -1,0 +1,270 @@
+"""Independent check of a plan: the program is replayed on the bytes of the arena.
+
+The replay knows nothing of lifetimes, blocks or the solver. Every byte carries the number of the write
+that filled it, both where it is in the arena and where it belongs in its buffer; a call may read a byte
+only when the two numbers agree. Exact regions are used, so that buffers which are filled piece by
+piece (concatenation, padding, slices) are checked piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from qutec.planner.plan import Plan, PlanError
+from qutec.planner.regions import Indices, inputs, read_region, written_region
+from qutec.program import Add, BufferKind, Call, Mul, Program, Tensor, may_write_in_place, writes
+
+__all__ = ["validate_plan"]
+
+_Stamps: TypeAlias = npt.NDArray[np.int64]
+
+_NEVER = 0
+
+
+def validate_plan(program: Program, scratch: Sequence[int], plan: Plan) -> None:
+    """Check that running `program` with `plan` reads only what was written for it.
+
+    `scratch[i]` is the kernel scratch of call i in bytes. What is checked: everything is inside the arena
+    and aligned; every byte that a call or the caller reads still holds the last write to it; an output
+    overlaps an input of the same call only where `may_write_in_place` allows and both start at
+    the same address; scratch overlaps nothing that its call reads or writes; the plan's report (its
+    allocations and totals) agrees with its offsets.
+
+    Raises:
+        PlanError: names the call, the buffer and the byte of the first fault.
+    """
+    _check_places(program, scratch, plan)
+    _check_report(program, scratch, plan)
+    replay = _Replay(program, scratch, plan)
+    replay.write_inputs()
+    for i in range(len(program.calls)):
+        replay.run(i)
+    replay.read_outputs()
+
+
+def _check_places(program: Program, scratch: Sequence[int], plan: Plan) -> None:
+    """Sizes, bounds and alignment of every place in the arena."""
+    calls = len(program.calls)
+    if len(scratch) != calls or len(plan.scratch_offsets) != calls:
+        raise PlanError(
+            f"{calls} calls, {len(scratch)} scratch sizes, {len(plan.scratch_offsets)} scratch offsets"
+        )
+    if plan.arena_bytes % plan.alignment.arena:
+        raise PlanError(f"the arena's {plan.arena_bytes} bytes are no multiple of {plan.alignment.arena}")
+    for buffer in program.arena_buffers():
+        if buffer.name in plan.offsets:
+            where = f"buffer {buffer.name}"
+            _check_place(plan, where, plan.offsets[buffer.name], buffer.bytes, plan.alignment.buffer)
+    for i, (size, offset) in enumerate(zip(scratch, plan.scratch_offsets, strict=True)):
+        where = f"scratch of call {i} ({program.calls[i].name})"
+        if size and offset is None:
+            raise PlanError(f"{where} needs {size} bytes and has no place")
+        if offset is not None:
+            _check_place(plan, where, offset, size, plan.alignment.scratch)
+
+
+def _check_place(plan: Plan, what: str, offset: int, size: int, alignment: int) -> None:
+    if offset < 0 or offset + size > plan.arena_bytes:
+        raise PlanError(
+            f"{what} at bytes {offset} to {offset + size} is outside the arena of {plan.arena_bytes} bytes"
+        )
+    if offset % alignment:
+        raise PlanError(f"{what} at byte {offset} is not aligned to {alignment} bytes")
+
+
+def _check_report(program: Program, scratch: Sequence[int], plan: Plan) -> None:
+    """What the plan says about itself: the same places as its offsets, a bound not above the size."""
+    if plan.lower_bound_bytes > plan.arena_bytes:
+        raise PlanError(f"{plan.arena_bytes} arena bytes are below the bound of {plan.lower_bound_bytes}")
+    if len(plan.live_bytes) != len(program.calls):
+        raise PlanError(f"live bytes for {len(plan.live_bytes)} of {len(program.calls)} calls")
+    listed = {a.name if a.scratch_of is None else a.scratch_of: (a.offset, a.bytes) for a in plan.allocations}
+    places: dict[str | int, tuple[int, int]] = {}
+    for name, offset in plan.offsets.items():
+        if name not in program.buffers:
+            raise PlanError(f"the plan places {name}, which the program does not have")
+        places[name] = (offset, program.buffers[name].bytes)
+    for i, (size, place) in enumerate(zip(scratch, plan.scratch_offsets, strict=True)):
+        if place is not None:
+            places[i] = (place, size)
+    if listed != places or len(listed) != len(plan.allocations):
+        differing = sorted(str(key) for key, _ in listed.items() ^ places.items())
+        raise PlanError(f"allocations and offsets disagree: {', '.join(differing[:4])}")
+
+
+class _Replay:
+    """The arena during a run. Write 0 is none, 1 is the caller's, i + 2 is the output of call i.
+
+    `_held` tells for each arena byte which write to which buffer it holds; `_latest` tells for each byte
+    of a buffer which write to it was the last.
+    """
+
+    def __init__(self, program: Program, scratch: Sequence[int], plan: Plan) -> None:
+        self._program = program
+        self._scratch = scratch
+        self._plan = plan
+        self._numbers = {name: i for i, name in enumerate(program.buffers)}
+        self._held_write: _Stamps = np.full(plan.arena_bytes, _NEVER, dtype=np.int64)
+        self._held_buffer: _Stamps = np.full(plan.arena_bytes, -1, dtype=np.int64)
+        self._touched: _Stamps = np.full(plan.arena_bytes, -1, dtype=np.int64)
+        self._latest = {
+            b.name: np.full(b.bytes, _NEVER, dtype=np.int64)
+            for b in program.arena_buffers()
+            if b.name in plan.offsets
+        }
+
+    def write_inputs(self) -> None:
+        """The caller writes every input, then all of them must be there."""
+        for name, region in self._input_regions():
+            self._write("the caller", name, region, 1)
+        for name, region in self._input_regions():
+            self._read("the caller's input", name, region)
+
+    def run(self, i: int) -> None:
+        call = self._program.calls[i]
+        who = f"call {i} ({call.name})"
+        output = writes(call)
+        written = self._region(who, output, written_region(call))
+        read = [(tensor, self._region(who, tensor, read_region(call, k))) for k, tensor in inputs(call)]
+        for tensor, region in read:
+            if not self._is_constant(tensor.buffer):
+                self._read(who, tensor.buffer, region)
+        if self._is_constant(output.buffer):
+            raise PlanError(f"{who} writes the constant {output.buffer}")
+        self._check_scratch(i, who, read, written)
+        self._check_overlap(i, who, read, written)
+        self._write(who, output.buffer, written, i + 2)
+
+    def read_outputs(self) -> None:
+        """The caller reads every output port; whatever else was written to an output must be there too."""
+        for port in self._program.outputs:
+            if not self._is_constant(port.tensor.buffer):
+                region = self._region(f"output {port.name}", port.tensor, np.arange(port.size))
+                self._read(f"output {port.name}", port.tensor.buffer, region)
+        for buffer in self._program.arena_buffers():
+            if buffer.kind is BufferKind.OUTPUT:
+                written = self._latest_of("the caller", buffer.name).nonzero()[0]
+                self._read("the caller after the last call", buffer.name, written)
+
+    def _input_regions(self) -> Iterator[tuple[str, Indices]]:
+        with_port = set()
+        for port in self._program.inputs:
+            with_port.add(port.tensor.buffer)
+            yield (
+                port.tensor.buffer,
+                self._region(f"input {port.name}", port.tensor, np.arange(port.size)),
+            )
+        for buffer in self._program.arena_buffers():
+            if buffer.kind is BufferKind.INPUT and buffer.name not in with_port:
+                yield buffer.name, np.arange(buffer.bytes)
+
+    def _is_constant(self, name: str) -> bool:
+        return self._program.buffers[name].kind is BufferKind.CONSTANT
+
+    def _region(self, who: str, tensor: Tensor, indices: Indices) -> Indices:
+        """Byte numbers within the tensor's buffer, checked against its size."""
+        if tensor.buffer not in self._program.buffers:
+            raise PlanError(f"{who} uses the buffer {tensor.buffer}, which the program does not have")
+        if not self._is_constant(tensor.buffer):
+            self._latest_of(who, tensor.buffer)
+        size = self._program.buffers[tensor.buffer].bytes
+        region = indices + tensor.offset
+        if region.size and (region.min() < 0 or region.max() >= size):
+            raise PlanError(
+                f"{who} uses bytes {region.min()} to {region.max()} of {tensor.buffer}, which has {size}"
+            )
+        return region
+
+    def _latest_of(self, who: str, name: str) -> _Stamps:
+        if name not in self._latest:
+            raise PlanError(f"{who} uses {name}, which has no place in the arena")
+        return self._latest[name]
+
+    def _address(self, name: str, region: Indices) -> Indices:
+        return region + self._plan.offsets[name]
+
+    def _write(self, who: str, name: str, region: Indices, write: int) -> None:
+        self._latest_of(who, name)[region] = write
+        address = self._address(name, region)
+        self._held_write[address] = write
+        self._held_buffer[address] = self._numbers[name]
+
+    def _read(self, who: str, name: str, region: Indices) -> None:
+        wanted = self._latest_of(who, name)[region]
+        unwritten = (wanted == _NEVER).nonzero()[0]
+        if unwritten.size:
+            raise PlanError(f"{who} reads byte {region[unwritten[0]]} of {name}, which nobody wrote")
+        address = self._address(name, region)
+        held_write, held_buffer = self._held_write[address], self._held_buffer[address]
+        lost = ((held_write != wanted) | (held_buffer != self._numbers[name])).nonzero()[0]
+        if lost.size:
+            k = lost[0]
+            raise PlanError(
+                f"{who} reads byte {region[k]} of {name} at arena byte {address[k]}, "
+                f"but {self._describe(int(held_write[k]), int(held_buffer[k]))} is there"
+            )
+
+    def _describe(self, write: int, buffer: int) -> str:
+        if write < 0:
+            return f"scratch of call {-write - 1} ({self._program.calls[-write - 1].name})"
+        name = list(self._numbers)[buffer]
+        if write == 1:
+            return f"the caller's {name}"
+        return f"{name} written by call {write - 2} ({self._program.calls[write - 2].name})"
+
+    def _check_scratch(
+        self, i: int, who: str, read: Sequence[tuple[Tensor, Indices]], written: Indices
+    ) -> None:
+        """Scratch must not share a byte with the call's tensors; then it overwrites what was there."""
+        offset = self._plan.scratch_offsets[i]
+        if offset is None or not self._scratch[i]:
+            return
+        end = offset + self._scratch[i]
+        for tensor, region in (*read, (writes(self._program.calls[i]), written)):
+            if self._is_constant(tensor.buffer):
+                continue
+            address = self._address(tensor.buffer, region)
+            hit = ((address >= offset) & (address < end)).nonzero()[0]
+            if hit.size:
+                raise PlanError(
+                    f"{who}: scratch at bytes {offset} to {end} overlaps {tensor.buffer} "
+                    f"at arena byte {address[hit[0]]}"
+                )
+        self._held_write[offset:end] = -i - 1
+
+    def _check_overlap(
+        self, i: int, who: str, read: Sequence[tuple[Tensor, Indices]], written: Indices
+    ) -> None:
+        """The output may be on bytes that the call reads only element for element."""
+        call = self._program.calls[i]
+        output = writes(call)
+        start = self._plan.offsets[output.buffer] + output.offset
+        self._touched[self._address(output.buffer, written)] = i
+        for tensor, region in read:
+            if self._is_constant(tensor.buffer):
+                continue
+            address = self._address(tensor.buffer, region)
+            shared = (self._touched[address] == i).nonzero()[0]
+            if not shared.size:
+                continue
+            same_start = self._plan.offsets[tensor.buffer] + tensor.offset == start
+            if not (same_start and may_write_in_place(call, tensor) and _steps_with_output(call, tensor)):
+                raise PlanError(
+                    f"{who} writes {output.buffer} over {tensor.buffer}, which it still reads, "
+                    f"at arena byte {address[shared[0]]}"
+                )
+
+
+def _steps_with_output(call: Call, tensor: Tensor) -> bool:
+    """Whether every walk of an elementwise call over a tensor keeps step with the output.
+
+    The two inputs can be one tensor of which one walk repeats blocks (stride 0).
+    """
+    if not isinstance(call, Add | Mul) or call.outer == 1:
+        return True
+    walks = ((call.input_1, call.stride_1), (call.input_2, call.stride_2))
+    return all(stride == call.inner for walked, stride in walks if walked == tensor)

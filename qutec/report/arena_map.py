@@ -1,0 +1,305 @@
+"""The arena over time: as an SVG fragment for the HTML report, as a bar chart for the terminal.
+
+In the map, x is the index of the call and y the byte in the arena, so a buffer is a rectangle: as wide as
+its life, as high as its size. A rectangle that begins in the middle of a column continues another in
+place.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from qutec.planner import Allocation, Plan
+
+__all__ = ["arena_svg", "arena_text"]
+
+# User units of the SVG. The text is larger on narrow screens, where a unit is less than half a pixel.
+_WIDTH, _HEIGHT = 960, 540
+_LEFT, _RIGHT, _TOP, _BOTTOM = 104, 16, 64, 96
+_FONT, _FONT_NARROW = 14.0, 26.0
+_CHARACTER = 0.62
+"""Width of an average character of a sans-serif face over its font size, rounded up."""
+_FEWEST_CHARACTERS = 3
+_END_COLUMN = 0.5
+"""Width of the caller's columns, before the first and after the last call, over that of a call."""
+_TICKS = 5
+_LOWEST_BOX = 4.0
+"""Height of the box of a buffer that is too small to be seen to scale."""
+
+_STYLE = f"""
+.arena-map {{ display: block; width: 100%; height: auto; font: {_FONT}px system-ui, sans-serif;
+  --arena-ink: #1c2430; --arena-faint: #5b6675; --arena-grid: #dfe4ea; --arena-edge: #ffffff;
+  --arena-peak: #b3261e; --arena-band: #fbe9e7; --arena-on-fill: #10161e;
+  --arena-input: #8ec5f0; --arena-output: #8fd3a5; --arena-internal: #c3cbd6; --arena-scratch: #f4cf7a; }}
+@media (prefers-color-scheme: dark) {{ .arena-map {{
+  --arena-ink: #e6eaf0; --arena-faint: #9aa6b5; --arena-grid: #313a46; --arena-edge: #12161c;
+  --arena-peak: #ff8a80; --arena-band: #3a2323; --arena-on-fill: #f2f5f9;
+  --arena-input: #1f5f93; --arena-output: #23703f; --arena-internal: #4a5565; --arena-scratch: #7d5a0f; }} }}
+.arena-map text {{ fill: var(--arena-ink); }}
+.arena-map .faint {{ fill: var(--arena-faint); }}
+.arena-map .grid {{ stroke: var(--arena-grid); }}
+.arena-map .band {{ fill: var(--arena-band); }}
+.arena-map .hit {{ fill: transparent; }}
+.arena-map .box {{ stroke: var(--arena-edge); stroke-width: 1.5; }}
+.arena-map .input {{ fill: var(--arena-input); }}
+.arena-map .output {{ fill: var(--arena-output); }}
+.arena-map .internal {{ fill: var(--arena-internal); }}
+.arena-map .scratch {{ fill: var(--arena-scratch); stroke-dasharray: 4 3; }}
+.arena-map .flat {{ stroke: none; }}
+.arena-map .box:hover {{ stroke: var(--arena-ink); }}
+.arena-map text.name {{ fill: var(--arena-on-fill); pointer-events: none; }}
+.arena-map .size {{ stroke: var(--arena-peak); stroke-width: 2; }}
+.arena-map text.peak {{ fill: var(--arena-peak); font-weight: 600; }}
+.arena-map .bound {{ stroke: var(--arena-ink); stroke-width: 1.5; stroke-dasharray: 7 5; }}
+.arena-map .narrow {{ display: none; }}
+@media (max-width: 640px) {{
+  .arena-map {{ font-size: {_FONT_NARROW}px; }}
+  .arena-map .wide {{ display: none; }}
+  .arena-map .narrow {{ display: inline; }} }}
+"""
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """From calls and bytes to user units."""
+
+    calls: int
+    top_bytes: int
+
+    @property
+    def column(self) -> float:
+        return (_WIDTH - _LEFT - _RIGHT) / (self.calls + 2 * _END_COLUMN)
+
+    def x(self, call: float) -> float:
+        """Left edge of a call's column; `calls` is the right edge of the last one."""
+        return _LEFT + (_END_COLUMN + min(max(call, -_END_COLUMN), self.calls + _END_COLUMN)) * self.column
+
+    def y(self, byte: float) -> float:
+        return _HEIGHT - _BOTTOM - byte / max(self.top_bytes, 1) * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def arena_svg(plan: Plan, layer_names: Sequence[str]) -> str:
+    """Draw a plan as one self-contained `<svg>` element for the body of an HTML page.
+
+    `layer_names[i]` is the name of call i. It scales with its container, from 360 to 1600 pixels; colours
+    are the CSS custom properties `--arena-*`, which follow the system's light or dark scheme and which
+    a page may set on the class `arena-map`. Every rectangle and column has a tooltip.
+
+    Raises:
+        ValueError: the number of names is not the number of calls.
+    """
+    _check_names(plan, layer_names)
+    scale = _Scale(len(plan.live_bytes), plan.arena_bytes)
+    parts = [
+        f'<svg class="arena-map" viewBox="0 0 {_WIDTH} {_HEIGHT}" xmlns="http://www.w3.org/2000/svg" '
+        f'role="img" aria-label="{_text(_summary(plan))}">',
+        f"<style>{_STYLE}</style>",
+        *_columns(plan, layer_names, scale),
+        *_byte_axis(plan, scale),
+        *_boxes(plan, layer_names, scale),
+        *_call_axis(scale),
+        *_size_lines(plan, layer_names, scale),
+        *_legend(),
+        "</svg>",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def arena_text(plan: Plan, layer_names: Sequence[str], width: int) -> str:
+    """A bar for each call, as long as its live bytes, with the arena's size and bound below.
+
+    `width` is that of the terminal in characters; lines are no longer, but never cut below 40. ASCII
+    but for the names, one line break at the end.
+
+    Raises:
+        ValueError: the number of names is not the number of calls.
+    """
+    _check_names(plan, layer_names)
+    width = max(width, 40)
+    names = [_plain(name) for name in layer_names]
+    column = min(max(map(len, names), default=0), width // 3)
+    digits = len(str(max(plan.live_bytes, default=0)))
+    room = width - column - digits - len("    <- peak")
+    peaks = set(plan.peak_calls)
+    lines = []
+    for i, (name, live) in enumerate(zip(names, plan.live_bytes, strict=True)):
+        bar = "#" * round(room * live / max(plan.arena_bytes, 1))
+        mark = " <- peak" if i in peaks else ""
+        lines.append(f"{_shortened(name, column):<{column}}  {live:>{digits}} {bar}{mark}".rstrip())
+    return "\n".join([*lines, *_wrapped(_summary(plan), width)]) + "\n"
+
+
+def _check_names(plan: Plan, layer_names: Sequence[str]) -> None:
+    if len(layer_names) != len(plan.live_bytes):
+        raise ValueError(f"{len(layer_names)} layer names for {len(plan.live_bytes)} calls")
+
+
+def _summary(plan: Plan) -> str:
+    if plan.optimal:
+        return f"Arena {plan.arena_bytes} bytes, equal to the lower bound: proven optimal"
+    gap = 100 * (plan.arena_bytes / plan.lower_bound_bytes - 1) if plan.lower_bound_bytes else 0.0
+    return f"Arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes} bytes: gap {gap:.1f} %"
+
+
+def _plain(name: str) -> str:
+    """A name on one line, without characters that XML forbids or a terminal would obey."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", name)
+
+
+def _text(value: str) -> str:
+    return html.escape(_plain(value), quote=True)
+
+
+def _shortened(name: str, characters: int) -> str:
+    return name if len(name) <= characters else name[: max(characters - 2, 0)] + ".."[: max(characters, 0)]
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    line = ""
+    for word in text.split():
+        if line and len(line) + 1 + len(word) > width:
+            yield line
+            line = word
+        else:
+            line = f"{line} {word}".lstrip()
+    yield line
+
+
+def _columns(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[str]:
+    """The calls behind the boxes: a tooltip each, and a band where most bytes are live."""
+    peaks = set(plan.peak_calls)
+    for i, (name, live) in enumerate(zip(layer_names, plan.live_bytes, strict=True)):
+        kind = "band" if i in peaks else "hit"
+        yield (
+            f'<rect class="{kind}" x="{scale.x(i):.2f}" y="{_TOP}" width="{scale.column:.2f}" '
+            f'height="{_HEIGHT - _TOP - _BOTTOM}"><title>call {i}: {_text(name)}, {live} bytes live'
+            f"{', the peak' if i in peaks else ''}</title></rect>"
+        )
+
+
+def _byte_axis(plan: Plan, scale: _Scale) -> Iterator[str]:
+    for byte in _ticks(plan.arena_bytes):
+        y = scale.y(byte)
+        yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.2f}" y2="{y:.2f}"/>'
+        yield (
+            f'<text class="faint" x="{_LEFT - 8}" y="{y:.2f}" dy="0.35em" text-anchor="end">'
+            f"{_size(byte)}</text>"
+        )
+
+
+def _ticks(top: int) -> range:
+    """Round numbers of bytes, powers of two times 1 or 1024, about `_TICKS` of them."""
+    step = 1
+    while top // step > _TICKS:
+        step *= 2
+    return range(0, top + 1, step)
+
+
+def _size(count: int) -> str:
+    return f"{count // 1024} KiB" if count and count % 1024 == 0 else f"{count} B"
+
+
+def _call_axis(scale: _Scale) -> Iterator[str]:
+    """Numbers below the columns, as many as the larger text has room for."""
+    y = _HEIGHT - _BOTTOM + 10
+    yield f'<text class="faint" x="{_LEFT - 8}" y="{y}" dy="0.95em" text-anchor="end">call</text>'
+    step = 1
+    for candidate in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000):
+        step = candidate
+        if candidate * scale.column >= _FONT_NARROW * _CHARACTER * (len(str(scale.calls)) + 1):
+            break
+    for i in range(0, scale.calls, step):
+        middle = scale.x(i) + scale.column / 2
+        yield f'<text class="faint" x="{middle:.2f}" y="{y}" dy="0.95em" text-anchor="middle">{i}</text>'
+
+
+def _kind(allocation: Allocation, calls: int) -> str:
+    if allocation.scratch_of is not None:
+        return "scratch"
+    if allocation.last_use == calls:
+        return "output"
+    return "input" if allocation.first_use < 0 else "internal"
+
+
+def _boxes(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[str]:
+    """Boxes first and names on top, so that a name is never behind a neighbour's edge."""
+    buffers = [a for a in plan.allocations if a.scratch_of is None and a.bytes]
+    ends = {(a.offset, a.bytes, a.last_use) for a in buffers if a.first_use < a.last_use}
+    starts = {(a.offset, a.bytes, a.first_use) for a in buffers}
+    labels: list[str] = []
+    for a in plan.allocations:
+        if not a.bytes:
+            continue
+        is_buffer = a.scratch_of is None
+        continues = is_buffer and (a.offset, a.bytes, a.first_use) in ends
+        continued = is_buffer and a.first_use < a.last_use and (a.offset, a.bytes, a.last_use) in starts
+        left = scale.x(a.first_use + 0.5 * continues)
+        right = scale.x(a.last_use + 1 - 0.5 * continued)
+        bottom = scale.y(a.offset)
+        height = bottom - scale.y(a.offset + a.bytes)
+        kind = _kind(a, scale.calls) + (" flat" if height < _LOWEST_BOX else "")
+        height = max(height, _LOWEST_BOX)
+        yield (
+            f'<rect class="box {kind}" x="{left:.2f}" y="{bottom - height:.2f}" width="{right - left:.2f}" '
+            f'height="{height:.2f}"><title>{_tooltip(a, layer_names)}</title></rect>'
+        )
+        name, fewest = (a.name, _FEWEST_CHARACTERS) if a.scratch_of is None else ("scratch", 7)
+        for size, label_class in ((_FONT, "wide"), (_FONT_NARROW, "narrow")):
+            labels += _box_label(name, fewest, label_class, size, (left, right, bottom - height, bottom))
+    yield from labels
+
+
+def _tooltip(allocation: Allocation, layer_names: Sequence[str]) -> str:
+    def when(time: int) -> str:
+        if time < 0:
+            return "the caller's input"
+        return f"call {time} ({layer_names[time]})" if time < len(layer_names) else "the caller's output"
+
+    first, last = when(allocation.first_use), when(allocation.last_use)
+    life = first if first == last else f"{first} to {last}"
+    return _text(f"{allocation.name}: {allocation.bytes} bytes at {allocation.offset}, {life}")
+
+
+def _box_label(
+    name: str, fewest: int, label_class: str, size: float, box: tuple[float, float, float, float]
+) -> Iterator[str]:
+    """The name inside its box, along the longer side; nothing when fewer than `fewest` characters fit."""
+    left, right, top, bottom = box
+    upright = right - left < bottom - top and (right - left) < len(name) * size * _CHARACTER
+    length, depth = (bottom - top, right - left) if upright else (right - left, bottom - top)
+    characters = int((length - 4) / (size * _CHARACTER))
+    if depth < 1.15 * size or characters < min(fewest, len(name)):
+        return
+    x, y = (left + right) / 2, (top + bottom) / 2
+    turn = f' transform="rotate(-90 {x:.2f} {y:.2f})"' if upright else ""
+    yield (
+        f'<text class="name {label_class}" x="{x:.2f}" y="{y:.2f}" dy="0.35em" text-anchor="middle"{turn}>'
+        f"{_text(_shortened(name, characters))}</text>"
+    )
+
+
+def _size_lines(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[str]:
+    """The arena's size, which the search reached, and the bound that no placement can beat."""
+    for value, line in ((plan.arena_bytes, "size"), (plan.lower_bound_bytes, "bound")):
+        if line == "bound" and plan.optimal:
+            continue
+        y = scale.y(value)
+        yield f'<line class="{line}" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.2f}" y2="{y:.2f}"/>'
+    short = f"{plan.arena_bytes} B, " + ("optimal" if plan.optimal else f"bound {plan.lower_bound_bytes} B")
+    long = _summary(plan)
+    if plan.peak_calls:
+        long += f"; peak at {_shortened(_plain(layer_names[plan.peak_calls[0]]), 40)}"
+    yield f'<text class="peak wide" x="{_LEFT}" y="{_TOP - 14}">{_text(long)}</text>'
+    yield f'<text class="peak narrow" x="{_LEFT}" y="{_TOP - 14}">{_text(short)}</text>'
+
+
+def _legend() -> Iterator[str]:
+    """One row, spaced for the larger text."""
+    y = _HEIGHT - 22
+    for i, kind in enumerate(("input", "internal", "output", "scratch")):
+        x = _LEFT + i * 210
+        yield f'<rect class="box {kind}" x="{x}" y="{y - 20}" width="24" height="24"/>'
+        yield f'<text x="{x + 34}" y="{y - 8}" dy="0.35em">{kind}</text>'

@@ -1,0 +1,88 @@
+"""What a compile found out, as plain data: the fields of report.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+__all__ = ["SCHEMA_VERSION", "BufferReport", "LayerReport", "Report"]
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One kernel call. Shapes are NHWC; sizes in bytes; `arena_live_bytes` is what the arena holds then."""
+
+    name: str
+    kernel: str
+    macs: int
+    weights_bytes: int
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    arena_live_bytes: int
+    scratch_bytes: int
+
+
+@dataclass(frozen=True)
+class BufferReport:
+    """One run of arena bytes; uses are layer numbers, -1 before the first, `len(layers)` after the last."""
+
+    name: str
+    bytes: int
+    offset: int
+    first_use: int
+    last_use: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that report.json holds; fields may be added in later versions, never renamed."""
+
+    schema_version: int
+    qutec_version: str
+    command: str
+    model: dict[str, str]
+    symbol_prefix: str
+    target: str
+    core: str
+    exits: tuple[str, ...]
+    heads: tuple[str, ...]
+    inputs: tuple[dict[str, object], ...]
+    outputs: tuple[dict[str, object], ...]
+    parameters: int
+    macs: int
+    calibration: str
+    warnings: tuple[str, ...]
+    arena_bytes: int
+    arena_lower_bound_bytes: int
+    arena_optimal: bool
+    arena_layerwise_bytes: int
+    stack_estimate_bytes: int
+    sram_bytes: int
+    sram_budget_bytes: int | None
+    flash_bytes: dict[str, int]
+    flash_budget_bytes: int | None
+    layers: tuple[LayerReport, ...]
+    buffers: tuple[BufferReport, ...]
+    uncertainty_overhead: dict[str, int] | None = field(default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Report:
+        """The report that `to_json` wrote; KeyError or TypeError where it is garbled."""
+        known = {name: data[name] for name in cls.__dataclass_fields__}
+        known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
+        known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
+        for name in ("exits", "heads", "inputs", "outputs", "warnings"):
+            known[name] = tuple(known[name])
+        return cls(**known)
+
+    @property
+    def flash_total_bytes(self) -> int:
+        """Weights and code together."""
+        return sum(self.flash_bytes.values())

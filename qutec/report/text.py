@@ -1,0 +1,72 @@
+"""The report for a terminal."""
+
+from __future__ import annotations
+
+from qutec.report.data import LayerReport, Report
+
+__all__ = ["report_text"]
+
+_WIDTH = 100
+
+
+def report_text(report: Report) -> str:
+    """The report in at most 100 columns, with a bar of live bytes for each layer; ends with a newline."""
+    model = report.model
+    lines = [
+        f"{model['name']} -> {report.target}   (qutec {report.qutec_version}, sha256 {model['sha256'][:12]})",
+        "",
+        *(f"WARNING  {warning}" for warning in report.warnings),
+        *([""] if report.warnings else []),
+        f"inputs      {_ports(report.inputs)}",
+        f"outputs     {_ports(report.outputs)}",
+        f"parameters  {report.parameters:,}",
+        f"MACs        {report.macs:,}",
+        f"int8        {report.calibration}",
+        "",
+        f"arena       {report.arena_bytes:,} bytes  {_proof(report)}",
+        f"SRAM        {report.sram_bytes:,} bytes  (arena, context, about {report.stack_estimate_bytes:,} of stack)"
+        f"{_budget(report.sram_bytes, report.sram_budget_bytes)}",
+        f"flash       {report.flash_total_bytes:,} bytes  ({report.flash_bytes['weights']:,} weights and constants, "
+        f"about {report.flash_bytes['code']:,} code){_budget(report.flash_total_bytes, report.flash_budget_bytes)}",
+        "",
+        *_table(report),
+    ]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _ports(ports: tuple[dict[str, object], ...]) -> str:
+    return ", ".join(f"{port['name']} {_shape(port['shape'])}" for port in ports)
+
+
+def _shape(shape: object) -> str:
+    assert isinstance(shape, list | tuple)
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _proof(report: Report) -> str:
+    if report.arena_optimal:
+        return "(optimal: equal to the lower bound of this order of layers)"
+    gap = report.arena_bytes / report.arena_lower_bound_bytes - 1
+    return f"(lower bound {report.arena_lower_bound_bytes:,}; at most {gap:.1%} above the optimum)"
+
+
+def _budget(used: int, budget: int | None) -> str:
+    return "" if budget is None else f"  {used / budget:.0%} of {budget:,}"
+
+
+def _table(report: Report) -> list[str]:
+    widest = max((layer.arena_live_bytes for layer in report.layers), default=0)
+    lines = [f"{'layer':<34}{'kernel':<16}{'output':>12}{'MACs':>12}{'weights':>10}{'live':>9}"]
+    return lines + [_row(layer, widest) for layer in report.layers]
+
+
+def _row(layer: LayerReport, widest: int) -> str:
+    name = layer.name if len(layer.name) <= 32 else "..." + layer.name[-29:]
+    name = "".join(c if c.isprintable() else "?" for c in name)
+    shape = "x".join(map(str, layer.output_shape[1:]))
+    bar = "#" * round(6 * layer.arena_live_bytes / widest) if widest else ""
+    peak = "<" if layer.arena_live_bytes == widest else ""
+    return (
+        f"{name:<34}{layer.kernel:<16}{shape:>12}{layer.macs:>12,}{layer.weights_bytes:>10,}"
+        f"{layer.arena_live_bytes:>9,} {bar}{peak}"
+    )

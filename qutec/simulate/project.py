@@ -1,0 +1,109 @@
+"""What the simulator has to know about an emitted project, read from its report.json.
+
+The same facts are compiled into the harness through a generated `sim_config.h`, which refuses to compile
+when the report and the project's C header disagree.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from qutec.errors import UsageError
+
+__all__ = ["EmittedProject", "config_header", "read_project"]
+
+_STATUS_NAMES = (
+    "OK",
+    "ERROR_ARGUMENT",
+    "ERROR_ARENA_SIZE",
+    "ERROR_ARENA_ALIGNMENT",
+    "ERROR_SCRATCH",
+    "ERROR_KERNEL",
+)
+
+
+@dataclass(frozen=True)
+class EmittedProject:
+    """An emitted C project: its folder, symbol prefix, arena size and port sizes (bytes)."""
+
+    path: Path
+    prefix: str
+    arena_bytes: int
+    input_bytes: tuple[int, ...]
+    output_bytes: tuple[int, ...]
+    layer_count: int
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The network's own C files, without kernels and example."""
+        return tuple(sorted(self.path.glob("*.c")))
+
+    @property
+    def kernel_sources(self) -> tuple[Path, ...]:
+        """The bundled kernels that the network needs."""
+        return tuple(sorted((self.path / "kernels").glob("*.c")))
+
+    def status_name(self, status: int) -> str:
+        """The C name of a value of `<prefix>_status`."""
+        known = 0 <= status < len(_STATUS_NAMES)
+        return f"{self.prefix.upper()}_{_STATUS_NAMES[status]}" if known else f"status {status}"
+
+
+def read_project(path: Path) -> EmittedProject:
+    """Read `path`/report.json. Raises UsageError where the folder is not an emitted project."""
+    try:
+        report = json.loads((path / "report.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"'{path}' is not an emitted project: it has no report.json") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read '{path / 'report.json'}': {error}") from None
+    try:
+        project = EmittedProject(
+            path=path.resolve(),
+            prefix=str(report["symbol_prefix"]),
+            arena_bytes=int(report["arena_bytes"]),
+            input_bytes=tuple(int(port["bytes"]) for port in report["inputs"]),
+            output_bytes=tuple(int(port["bytes"]) for port in report["outputs"]),
+            layer_count=len(report["layers"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"'{path / 'report.json'}' lacks or garbles {error}") from None
+    if not project.prefix.isidentifier():
+        raise UsageError(f"'{path / 'report.json'}': symbol_prefix '{project.prefix}' is not a C identifier")
+    return project
+
+
+def config_header(project: EmittedProject) -> str:
+    """The text of `sim_config.h`: fixed names for the network's API, and its sizes.
+
+    Sizes come from the report; the preprocessor compares each with the macro of the project's header.
+    """
+    prefix, macro = project.prefix, project.prefix.upper()
+    sizes = {
+        f"{macro}_ARENA_BYTES": project.arena_bytes,
+        f"{macro}_INPUT_COUNT": len(project.input_bytes),
+        f"{macro}_OUTPUT_COUNT": len(project.output_bytes),
+        f"{macro}_LAYER_COUNT": project.layer_count,
+        **{f"{macro}_INPUT_{k}_BYTES": size for k, size in enumerate(project.input_bytes)},
+        **{f"{macro}_OUTPUT_{k}_BYTES": size for k, size in enumerate(project.output_bytes)},
+    }
+    lines = ["// SPDX-License-Identifier: Apache-2.0", "#ifndef SIM_CONFIG_H", "#define SIM_CONFIG_H"]
+    lines += ["#include <stdint.h>", f'#include "{prefix}.h"']
+    for name, value in sizes.items():
+        complaint = f'#error "{name} in {prefix}.h is not the {value} of report.json"'
+        lines += [f"#if {name} != {value}", complaint, "#endif"]
+    lines += [
+        f"#define SIM_ARENA_BYTES {project.arena_bytes}u",
+        f"#define SIM_INPUT_COUNT {len(project.input_bytes)}",
+        f"#define SIM_OUTPUT_COUNT {len(project.output_bytes)}",
+        f"#define SIM_LAYER_COUNT {project.layer_count}",
+        f"#define SIM_INPUT_BYTES {{{', '.join(f'{size}u' for size in project.input_bytes)}}}",
+        f"#define SIM_OUTPUT_BYTES {{{', '.join(f'{size}u' for size in project.output_bytes)}}}",
+        f"typedef {prefix}_context sim_net_context;",
+        f"#define SIM_NET_OK {macro}_OK",
+    ]
+    calls = ("init", "input", "output", "invoke", "check_scratch")
+    lines += [f"#define sim_net_{call} {prefix}_{call}" for call in calls]
+    return "\n".join([*lines, "#endif", ""])

@@ -1,0 +1,377 @@
+"""Random kernel calls, and their encoding for kernel_runner.c."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from qutec.backends.cmsis_nn.scratch import scratch_bytes
+from qutec.program import (
+    Add,
+    AvgPool2D,
+    Call,
+    Concat,
+    Conv2D,
+    Copy,
+    DepthwiseConv2D,
+    FullyConnected,
+    Gather,
+    Int8Array,
+    Int32Array,
+    Lookup,
+    MaxPool2D,
+    Mul,
+    Shape,
+    Softmax,
+    Tensor,
+)
+from qutec.targets import Core
+from tests.backends.kernel_oracle import run
+
+_INPUT, _SECOND, _OUTPUT = Tensor("input"), Tensor("second"), Tensor("output")
+_BLANK = 0x33
+"""What kernel_runner.c fills an output with before the call."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A call, its operands, and which operand the output aliases (0 none, 1 the first, 2 the second)."""
+
+    call: Call
+    data: Int8Array
+    second: Int8Array = field(default_factory=lambda: np.empty(0, np.int8))
+    output_bytes: int = 0
+    alias: int = 0
+
+
+class Draw:
+    """The random choices of one case; extremes come up often."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+
+    def integer(self, low: int, high: int) -> int:
+        """Uniform, both ends included."""
+        return int(self.rng.integers(low, high + 1))
+
+    def chance(self, percent: int) -> bool:
+        return self.integer(1, 100) <= percent
+
+    def int8s(self, *shape: int) -> Int8Array:
+        if self.chance(15):
+            return self.rng.choice(np.array([-128, 127], np.int8), shape)
+        return self.rng.integers(-128, 128, shape, dtype=np.int8)
+
+    def multiplier(self) -> int:
+        if self.chance(20):
+            return int(self.rng.choice([2**31 - 1, 2**30, 1, 2**31 - 2**16]))
+        return self.integer(2**30, 2**31 - 1)
+
+    def shift(self) -> int:
+        if self.chance(15):
+            return int(self.rng.choice([0, 1, 7, -1, -31]))
+        return self.integer(-12, -3)
+
+    def multipliers(self, count: int) -> Int32Array:
+        return np.array([self.multiplier() for _ in range(count)], np.int32)
+
+    def shifts(self, count: int) -> Int32Array:
+        return np.array([self.shift() for _ in range(count)], np.int32)
+
+    def biases(self, count: int) -> Int32Array:
+        limit = 2**31 - 2**26 if self.chance(10) else 20000
+        return self.rng.integers(-limit, limit, count, dtype=np.int32)
+
+    def activation(self) -> tuple[int, int]:
+        if self.chance(50):
+            return -128, 127
+        low = self.integer(-128, 126)
+        return low, self.integer(low + 1, 127)
+
+    def geometry(self, kernel: int, stride: int, dilation: int) -> tuple[int, int, int]:
+        """Input size, padding before and output size along one axis; never an empty output."""
+        extent = (kernel - 1) * dilation + 1
+        before, after = self.integer(0, extent - 1), self.integer(0, extent - 1)
+        if self.chance(40):
+            before = after = min(1, extent - 1)
+        size = max(1, extent - before - after) + self.integer(0, 5)
+        return size, before, (size + before + after - extent) // stride + 1
+
+
+@dataclass(frozen=True)
+class _Map:
+    input_shape: Shape
+    output_shape: Shape
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+
+def _map(draw: Draw, kernel: tuple[int, int], channels: int, out_channels: int, *, dilated: bool) -> _Map:
+    stride = (draw.integer(1, 3), draw.integer(1, 3)) if draw.chance(50) else (1, 1)
+    dilation = (draw.integer(1, 3), draw.integer(1, 3)) if dilated and draw.chance(25) else (1, 1)
+    h, pad_h, out_h = draw.geometry(kernel[0], stride[0], dilation[0])
+    w, pad_w, out_w = draw.geometry(kernel[1], stride[1], dilation[1])
+    return _Map((1, h, w, channels), (1, out_h, out_w, out_channels), kernel, stride, (pad_h, pad_w), dilation)
+
+
+def conv(draw: Draw) -> Case:
+    pointwise = draw.chance(35)
+    kernel = (1, 1) if pointwise else (draw.integer(1, 4), draw.integer(1, 5))
+    groups = 1 if pointwise or draw.chance(70) else draw.integer(2, 4)
+    depth, outputs = draw.integer(1, 18), draw.integer(1, 7)
+    if pointwise and draw.chance(30):
+        depth = draw.integer(19, 70)
+    m = _map(draw, kernel, depth * groups, outputs * groups, dilated=not pointwise)
+    low, high = draw.activation()
+    call = Conv2D(
+        "conv", _INPUT, _OUTPUT, m.input_shape, m.output_shape, draw.int8s(outputs * groups, *kernel, depth),
+        draw.biases(outputs * groups), draw.multipliers(outputs * groups), draw.shifts(outputs * groups),
+        m.stride, m.padding, m.dilation, draw.integer(-127, 128), draw.integer(-128, 127), low, high,
+    )  # fmt: skip
+    return Case(call, draw.int8s(int(np.prod(m.input_shape))), call.weights)
+
+
+def depthwise(draw: Draw) -> Case:
+    kernel = (3, 3) if draw.chance(50) else (draw.integer(1, 4), draw.integer(1, 5))
+    ch_mult = 1 if draw.chance(60) else draw.integer(2, 5)
+    channels = draw.integer(1, 11)
+    outputs = channels * ch_mult
+    m = _map(draw, kernel, channels, outputs, dilated=True)
+    low, high = draw.activation()
+    call = DepthwiseConv2D(
+        "depthwise", _INPUT, _OUTPUT, m.input_shape, m.output_shape, draw.int8s(*kernel, outputs),
+        draw.biases(outputs), draw.multipliers(outputs), draw.shifts(outputs), ch_mult,
+        m.stride, m.padding, m.dilation, draw.integer(-127, 128), draw.integer(-128, 127), low, high,
+    )  # fmt: skip
+    return Case(call, draw.int8s(int(np.prod(m.input_shape))), call.weights)
+
+
+def fully_connected(draw: Draw) -> Case:
+    rows, depth, outputs = draw.integer(1, 3), draw.integer(1, 90), draw.integer(1, 11)
+    low, high = draw.activation()
+    call = FullyConnected(
+        "fc", _INPUT, _OUTPUT, rows, draw.int8s(outputs, depth), draw.biases(outputs), draw.multiplier(), draw.shift(),
+        draw.integer(-127, 128), draw.integer(-127, 128) if draw.chance(15) else 0, draw.integer(-128, 127), low, high,
+    )  # fmt: skip
+    return Case(call, draw.int8s(rows * depth), call.weights)
+
+
+def pool(draw: Draw) -> Case:
+    kernel = (draw.integer(1, 4), draw.integer(1, 4))
+    if draw.chance(15):
+        kernel = (draw.integer(9, 20), draw.integer(9, 20))
+    channels = draw.integer(1, 10)
+    m = _map(draw, kernel, channels, channels, dilated=False)
+    low, high = draw.activation()
+    kind = AvgPool2D if draw.chance(60) else MaxPool2D
+    call = kind(
+        "pool", _INPUT, _OUTPUT, m.input_shape, m.output_shape, m.kernel, m.stride, m.padding, low, high
+    )
+    return Case(call, draw.int8s(int(np.prod(m.input_shape))))
+
+
+def softmax(draw: Draw) -> Case:
+    """Multiplier and shift as TensorFlow Lite derives them from a scale between 2^-10 and 1."""
+    rows, size = draw.integer(1, 3), draw.integer(1, 40)
+    real = 2.0 ** draw.rng.uniform(-10, 0) * 2**26
+    mantissa, exponent = np.frexp(real)
+    multiplier, shift = min(2**31 - 1, round(float(mantissa) * 2**31)), int(exponent)
+    diff_min = -int(np.floor(31 * 2.0**26 / 2.0**shift))
+    call = Softmax("softmax", _INPUT, _OUTPUT, rows, size, multiplier, shift, diff_min)
+    data = draw.int8s(rows * size)
+    return Case(call, np.full_like(data, draw.integer(-128, 127)) if draw.chance(10) else data)
+
+
+def add(draw: Draw) -> Case:
+    count = draw.integer(1, 70)
+    low, high = draw.activation()
+    sign = -1 if draw.chance(25) else 1
+    call = Add(
+        "add", _INPUT, _SECOND, _OUTPUT, 1, count, count, count,
+        draw.integer(-127, 128), draw.multiplier(), draw.integer(-8, 0),
+        draw.integer(-127, 128), sign * draw.multiplier(), draw.integer(-8, 0), 20,
+        draw.integer(-128, 127), draw.multiplier() * (-1 if draw.chance(10) else 1), draw.integer(-24, -12), low, high,
+    )  # fmt: skip
+    return Case(call, draw.int8s(count), draw.int8s(count), alias=draw.integer(0, 2))
+
+
+def add_with_any_shift(draw: Draw) -> Case:
+    """Arm's DSP kernel is wrong for left shifts below 16, and the sum may leave 30 bits; ours follows C."""
+    base = add(draw)
+    assert isinstance(base.call, Add)
+    fields = vars(base.call) | {
+        "left_shift": draw.integer(0, 22),
+        "input_1_shift": draw.integer(-31, 3),
+        "input_2_shift": draw.integer(-31, 3),
+        "output_shift": draw.integer(-31, 4),
+    }
+    return Case(Add(**fields), base.data, base.second, alias=base.alias)
+
+
+def mul(draw: Draw) -> Case:
+    count = draw.integer(1, 70)
+    low, high = draw.activation()
+    call = Mul(
+        "mul", _INPUT, _SECOND, _OUTPUT, 1, count, count, count, draw.integer(-127, 128), draw.integer(-127, 128),
+        draw.integer(-128, 127), draw.multiplier(), draw.shift(), low, high,
+    )  # fmt: skip
+    return Case(call, draw.int8s(count), draw.int8s(count), alias=draw.integer(0, 2))
+
+
+def concat(draw: Draw) -> Case:
+    outer, inner = draw.integer(1, 9), (draw.integer(1, 20), draw.integer(1, 20))
+    call = Concat("concat", (_INPUT, _SECOND), _OUTPUT, outer, inner)
+    return Case(call, draw.int8s(outer * inner[0]), draw.int8s(outer * inner[1]))
+
+
+def lookup(draw: Draw) -> Case:
+    count, table = draw.integer(1, 80), draw.int8s(256)
+    call = Lookup("lookup", _INPUT, _OUTPUT, count, table)
+    return Case(call, draw.int8s(count), table, alias=draw.integer(0, 1))
+
+
+def gather(draw: Draw) -> Case:
+    size, count = draw.integer(1, 80), draw.integer(1, 80)
+    index = draw.rng.integers(0, size, count, dtype=np.int32)
+    return Case(Gather("gather", _INPUT, _OUTPUT, index), draw.int8s(size))
+
+
+def copy(draw: Draw) -> Case:
+    """A strided, perhaps mirrored, perhaps repeated view into a permuted view of an output with holes."""
+    dims = tuple(draw.integer(1, 5) for _ in range(4))
+    order = draw.rng.permutation(4) if draw.chance(60) else np.arange(4)
+    input_strides, output_strides = [0] * 4, [0] * 4
+    step = 1
+    for axis in reversed(range(4)):
+        output_strides[axis] = step
+        step *= dims[axis] + draw.integer(0, 1)
+    output_bytes = step
+    step, start = 1, 0
+    for axis in reversed(order):
+        repeat, mirror = draw.chance(15), draw.chance(20)
+        input_strides[axis] = 0 if repeat else -step if mirror else step
+        start += step * (dims[axis] - 1) if mirror and not repeat else 0
+        step *= 1 if repeat else dims[axis]
+    call = Copy("copy", Tensor("input", start), _OUTPUT, dims, tuple(input_strides), tuple(output_strides))
+    return Case(call, draw.int8s(step), output_bytes=output_bytes)
+
+
+SHARED: tuple[Callable[[Draw], Case], ...] = (
+    conv, conv, conv, depthwise, depthwise, fully_connected, pool, softmax, add, mul, concat,
+)  # fmt: skip
+"""Makers of calls that Arm's library has too."""
+
+OWN: tuple[Callable[[Draw], Case], ...] = (*SHARED, add_with_any_shift, lookup, gather, copy)
+
+
+def wrong_in_arm(call: Call) -> bool:
+    """Whether Arm's library (v4.0.0 to v7.0.0 and after) computes this call wrongly.
+
+    Its 3x3 depthwise kernel takes the middle column of every window to be inside the map, which is false
+    where the right padding is 2 or more.
+    """
+    return (
+        isinstance(call, DepthwiseConv2D)
+        and call.weights.shape[:2] == (3, 3)
+        and call.channel_multiplier == 1
+        and call.dilation == (1, 1)
+        and max(call.padding) <= 1
+        and (call.output_shape[2] - 1) * call.stride[1] - call.padding[1] + 1 >= call.input_shape[2]
+    )
+
+
+def draw_cases(makers: Iterable[Callable[[Draw], Case]], rounds: int, seed: int) -> list[Case]:
+    return [m(Draw(seed * 1_000_003 + i * 101 + k)) for i in range(rounds) for k, m in enumerate(makers)]
+
+
+def _bytes(values: Int8Array) -> list[int]:
+    raw = values.astype(np.int8).tobytes()
+    words = np.frombuffer(raw + bytes(-len(raw) % 4), np.int32)
+    return [len(raw), *words.tolist()]
+
+
+def _words(values: npt.NDArray[np.int32] | list[int]) -> list[int]:
+    return [len(values), *(int(v) for v in values)]
+
+
+def _params(call: Call) -> tuple[int, list[int]]:
+    """The operation code of kernel_runner.c and the parameters that follow the operands."""
+    match call:
+        case Conv2D():
+            outputs, kh, kw, depth = call.weights.shape
+            shapes = [*call.input_shape, outputs, kh, kw, depth, *call.output_shape]
+            return 1, [*shapes, *call.stride, *call.padding, *call.dilation, *_offsets(call), 0]
+        case DepthwiseConv2D():
+            kh, kw, outputs = call.weights.shape
+            shapes = [*call.input_shape, 1, kh, kw, outputs, *call.output_shape]
+            offsets = _offsets(call)
+            return 2, [*shapes, *call.stride, *call.padding, *call.dilation, *offsets, call.channel_multiplier]
+        case FullyConnected():
+            outputs, depth = call.weights.shape
+            limits = [call.output_offset, call.activation_min, call.activation_max]
+            return 3, [call.rows, depth, outputs, call.input_offset, call.filter_offset, *limits]
+        case AvgPool2D() | MaxPool2D():
+            shapes = [*call.input_shape, 1, *call.kernel, call.input_shape[3], *call.output_shape]
+            limits = [call.activation_min, call.activation_max]
+            return 4 + isinstance(call, MaxPool2D), [*shapes, *call.stride, *call.padding, *limits]
+        case Softmax():
+            return 6, [call.rows, call.row_size, call.multiplier, call.shift, call.diff_min]
+        case Add():
+            first = [call.input_1_offset, call.input_1_multiplier, call.input_1_shift]
+            second = [call.input_2_offset, call.input_2_multiplier, call.input_2_shift, call.left_shift]
+            return 7, [*first, *second, *_output_stage(call)]
+        case Mul():
+            return 8, [call.input_1_offset, call.input_2_offset, *_output_stage(call)]
+        case Concat():
+            return 9, [call.inner[0], call.outer, sum(call.inner)]
+        case Lookup():
+            return 10, [call.count]
+        case Copy():
+            return 11, [call.input.offset, call.output.offset, *call.dims, *call.input_strides, *call.output_strides]
+        case Gather():
+            return 12, [len(call.index)]
+        case _:
+            raise TypeError(f"no encoding for {type(call).__name__}")
+
+
+def _offsets(call: Conv2D | DepthwiseConv2D) -> list[int]:
+    return [call.input_offset, call.output_offset, call.activation_min, call.activation_max]
+
+
+def _output_stage(call: Add | Mul) -> list[int]:
+    stage = [call.output_offset, call.output_multiplier, call.output_shift]
+    return [*stage, call.activation_min, call.activation_max, call.inner]
+
+
+def _channel_data(call: Call) -> tuple[list[int], list[int], list[int]]:
+    """Bias, multiplier and shift words; a gather brings its uint16 indices as multipliers."""
+    match call:
+        case Conv2D() | DepthwiseConv2D():
+            return call.bias.tolist(), call.multiplier.tolist(), call.shift.tolist()
+        case FullyConnected():
+            return call.bias.tolist(), [call.multiplier], [call.shift]
+        case Gather():
+            index = call.index.astype(np.uint16)
+            return [], np.resize(index, len(index) + len(index) % 2).view(np.int32).tolist(), []
+        case _:
+            return [], [], []
+
+
+def encode(cases: list[Case], core: Core) -> list[int]:
+    """The words of `case_words`, with the oracle's outputs and the scratch planned for `core`."""
+    words: list[int] = []
+    for number, case in enumerate(cases):
+        operation, params = _params(case.call)
+        blank = np.full(case.output_bytes, _BLANK, np.int8)
+        expected = run(case.call, case.data, case.second, blank)
+        words += [operation, scratch_bytes(case.call, core), case.alias, number % 4]
+        words += [*_bytes(case.data), *_bytes(case.second)]
+        for values in _channel_data(case.call):
+            words += _words(values)
+        words += [*_bytes(expected), *params]
+    return [*words, 0]

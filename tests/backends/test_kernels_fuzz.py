@@ -1,0 +1,149 @@
+"""The bundled kernels against a brute-force oracle and against Arm's CMSIS-NN: hosts, Cortex-M3, Cortex-M4.
+
+Arm's sources are taken from the folder in CMSIS_NN_PATH. QUTEC_FUZZ_ROUNDS multiplies the number of cases.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files
+from qutec.targets import Core, target
+from tests.backends.kernel_cases import OWN, SHARED, Case, draw_cases, encode, wrong_in_arm
+
+_HERE = Path(__file__).parent
+_ROUNDS = int(os.environ.get("QUTEC_FUZZ_ROUNDS", "40"))
+_WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-compare", "-Wdouble-promotion", "-Wshadow", "-Wvla", "-Wmissing-field-initializers", "-Wunused-function", "-Wswitch", "-Werror", "-pedantic"]
+
+_ARM_SOURCES = ["arm_avgpool_get_buffer_sizes_s8", "arm_avgpool_s8", "arm_concatenation_s8_x", "arm_convolve_1_x_n_s8", "arm_convolve_1x1_s8", "arm_convolve_1x1_s8_fast", "arm_convolve_get_buffer_sizes_s8", "arm_convolve_s8", "arm_convolve_wrapper_s8", "arm_depthwise_conv_3x3_s8", "arm_depthwise_conv_get_buffer_sizes_s8", "arm_depthwise_conv_s8", "arm_depthwise_conv_s8_opt", "arm_depthwise_conv_wrapper_s8", "arm_elementwise_add_s8", "arm_elementwise_mul_s8", "arm_fully_connected_get_buffer_sizes_s8", "arm_fully_connected_s8", "arm_max_pool_s8", "arm_nn_mat_mult_kernel_row_offset_s8_s16", "arm_nn_mat_mult_kernel_s8_s16", "arm_nn_mat_mult_nt_t_s8", "arm_nn_softmax_common_s8", "arm_nn_vec_mat_mult_t_s8", "arm_q7_to_q15_with_offset", "arm_s8_to_s16_unordered_with_offset", "arm_softmax_s8"]
+
+
+@dataclass(frozen=True)
+class _Platform:
+    compiler: tuple[str, ...]
+    core: Core
+    machine: str | None
+    """QEMU machine, or None for the host."""
+
+
+_HOST = _Platform(("gcc",), Core("host"), None)
+_SANITIZED = _Platform(
+    ("gcc", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"), Core("host"), None
+)
+_ARM_GCC = ("arm-none-eabi-gcc", "-mthumb")
+_CORTEX_M3 = _Platform((*_ARM_GCC, "-mcpu=cortex-m3"), target("cortex-m3").core, "mps2-an385")
+_CORTEX_M4 = _Platform((*_ARM_GCC, "-mcpu=cortex-m4"), target("cortex-m4").core, "mps2-an386")
+
+
+def _require(platform: _Platform) -> None:
+    tools = [platform.compiler[0], *(["qemu-system-arm"] if platform.machine else [])]
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"{' and '.join(missing)} not installed")
+
+
+def _arm_folder() -> Path:
+    folder = os.environ.get("CMSIS_NN_PATH")
+    if not folder or not (Path(folder) / "Include" / "arm_nnfunctions.h").is_file():
+        pytest.skip("CMSIS_NN_PATH does not name a CMSIS-NN folder")
+    return Path(folder)
+
+
+def _compile(platform: _Platform, sources: list[Path], flags: list[str], folder: Path) -> list[Path]:
+    def one(source: Path) -> Path:
+        target_file = folder / f"{source.stem}.o"
+        command = [*platform.compiler, "-std=c99", *flags, "-c", str(source), "-o", str(target_file)]
+        subprocess.run(command, check=True)
+        return target_file
+
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        return list(pool.map(one, sources))
+
+
+def _bundled_objects(platform: _Platform, folder: Path) -> list[Path]:
+    include = f"-I{KERNEL_DIRECTORY}"
+    kernels = sorted(KERNEL_DIRECTORY.glob("*.c"))
+    objects = _compile(platform, kernels, ["-O3", *_WARNINGS, include], folder)
+    return objects + _compile(
+        platform, [_HERE / "kernel_runner.c"], ["-O1", "-DWITH_QUTE_KERNELS", include], folder
+    )
+
+
+def _arm_objects(platform: _Platform, folder: Path) -> list[Path]:
+    root = _arm_folder()
+    include = f"-I{root / 'Include'}"
+    found = {path.stem: path for path in (root / "Source").rglob("*.c")}
+    sources = [found[name] for name in _ARM_SOURCES if name in found]
+    # Arm's kernels shift negative values and overflow as the hardware does.
+    objects = _compile(platform, sources, ["-O2", "-fwrapv", include], folder)
+    return objects + _compile(platform, [_HERE / "kernel_runner.c"], ["-O1", include], folder)
+
+
+def _run_cases(platform: _Platform, objects: list[Path], cases: list[Case], folder: Path) -> None:
+    words = encode(cases, platform.core)
+    table = folder / "cases.c"
+    numbers = ",".join("(-2147483647 - 1)" if w == -(2**31) else str(w) for w in words)
+    table.write_text(f"#include <stdint.h>\nextern const int32_t case_words[];\nconst int32_t case_words[] = {{{numbers}}};\n")
+    program = folder / "cases.elf"
+    link = ["-nostartfiles", f"-T{_HERE / 'kernel_runner.ld'}"] if platform.machine else []
+    subprocess.run([*platform.compiler, *link, str(table), *map(str, objects), "-o", str(program)], check=True)
+    command = [str(program)]
+    if platform.machine:
+        command = ["qemu-system-arm", "-machine", platform.machine, "-display", "none", "-monitor", "none", "-serial", "none"]
+        command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(program)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    output = result.stdout + result.stderr
+    failed = [line for line in output.splitlines() if line.startswith("FAIL")]
+    details = [f"{line}: {_describe(cases, line)}" for line in failed[:5]]
+    assert not failed, "\n".join(details)
+    assert f"done {len(cases)}\n" in output, output[-3000:]
+
+
+def _describe(cases: list[Case], line: str) -> str:
+    fields = vars(cases[int(line.split()[2].rstrip(":"))].call)
+    return ", ".join(f"{k}={v}" for k, v in fields.items() if not hasattr(v, "dtype"))
+
+
+@pytest.mark.parametrize(
+    ("platform", "seed"),
+    [(_SANITIZED, 1), (_CORTEX_M3, 2), (_CORTEX_M4, 3)],
+    ids=["host-sanitized", "cortex-m3", "cortex-m4"],
+)
+def test_bundled_kernels_equal_the_oracle(platform: _Platform, seed: int, tmp_path: Path) -> None:
+    _require(platform)
+    objects = _bundled_objects(platform, tmp_path)
+    _run_cases(platform, objects, draw_cases(OWN, _ROUNDS, seed), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("platform", "seed"), [(_HOST, 1), (_CORTEX_M4, 3)], ids=["host", "cortex-m4"]
+)
+def test_arm_library_equals_the_oracle_within_the_planned_scratch(
+    platform: _Platform, seed: int, tmp_path: Path
+) -> None:
+    """Same seeds as above, so that bundled and Arm's kernels are equal on the same calls."""
+    _require(platform)
+    objects = _arm_objects(platform, tmp_path)
+    cases = [case for case in draw_cases(SHARED, _ROUNDS, seed) if not wrong_in_arm(case.call)]
+    _run_cases(platform, objects, cases, tmp_path)
+
+
+@pytest.mark.parametrize("number", range(len(OWN)), ids=[maker.__name__ for maker in OWN])
+def test_kernel_files_of_a_call_link_alone(number: int, tmp_path: Path) -> None:
+    """What `kernel_files` names for one call compiles, and leaves only memcpy and memset undefined."""
+    _require(_HOST)
+    case = draw_cases([OWN[number]], 1, number)[0]
+    for name in kernel_files([case.call]):
+        shutil.copy(KERNEL_DIRECTORY / name, tmp_path)
+    objects = _compile(_HOST, sorted(tmp_path.glob("*.c")), ["-O1", "-ffreestanding"], tmp_path)
+    joined = tmp_path / "all.o"
+    subprocess.run(["ld", "-r", *map(str, objects), "-o", str(joined)], check=True)
+    undefined = subprocess.run(["nm", "-u", str(joined)], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[-1] for line in undefined.splitlines()} <= {"memcpy", "memset"}
