@@ -1,0 +1,1 @@
+"""Backends: from a planned Program to an artefact, one folder each."""

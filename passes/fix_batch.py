@@ -81,7 +81,10 @@ def _rewrite_reshape_targets(graph: ir.Graph, batch: int) -> None:
         name = f"{target.name}_batch_1_{node.outputs[0].name}"
         tensor = ir.tensor(np.concatenate([[1], dims[1:]]).astype(np.int64), name=name)
         value = ir.Value(
-            name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            name=name,
+            shape=ir.Shape(tensor.shape.numpy()),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
         )
         graph.register_initializer(value)
         node.replace_input_with(1, value)

@@ -9,6 +9,7 @@ stays, because its parameters are what the compiler needs.
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import numpy as np
@@ -23,11 +24,11 @@ _KEPT = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _NONDETERMINISTIC = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
-_MAX_FOLDED_BYTES = 16 * 1024 * 1024
+_MAX_FOLDED_ELEMENTS = 4 * 1024 * 1024
 
 
 class FoldConstantsPass(ir.passes.InPlacePass):
-    """Replace single-output standard nodes with constant value by initializers.
+    """Replace single-output standard nodes with constant value by initializers. Requires inferred shapes.
 
     Graph outputs stay computed by nodes. What the ONNX reference evaluator cannot compute is left.
     """
@@ -40,12 +41,12 @@ class FoldConstantsPass(ir.passes.InPlacePass):
             if not _is_foldable(node):
                 continue
             tensor = _evaluate(node, opset)
-            if tensor is None or tensor.nbytes > _MAX_FOLDED_BYTES:
+            if tensor is None:
                 continue
             output = node.outputs[0]
             value = ir.Value(
                 name=output.name,
-                shape=ir.Shape(tensor.shape),
+                shape=ir.Shape(tensor.shape.numpy()),
                 type=ir.TensorType(tensor.dtype),
                 const_value=tensor,
             )
@@ -64,10 +65,20 @@ def _is_foldable(node: ir.Node) -> bool:
         return False
     if node.outputs[0].is_graph_output():
         return False
+    if not _is_known_to_be_small(node.outputs[0]):
+        return False
     if node.op_type in ("Shape", "Size"):
         value = node.inputs[0]
         return value is not None and value.shape is not None and value.shape.is_static()
     return all(value is None or value.const_value is not None for value in node.inputs)
+
+
+def _is_known_to_be_small(value: ir.Value) -> bool:
+    """Whether the inferred shape allows the value to be computed: Expand or Tile can make it any size."""
+    if value.shape is None:
+        return False
+    dims = [dim for dim in value.shape if isinstance(dim, int)]
+    return len(dims) == len(value.shape) and math.prod(dims) <= _MAX_FOLDED_ELEMENTS
 
 
 def _evaluate(node: ir.Node, opset: int) -> ir.TensorProtocol | None:
@@ -76,7 +87,9 @@ def _evaluate(node: ir.Node, opset: int) -> ir.TensorProtocol | None:
         if node.op_type in ("Shape", "Size"):
             return _evaluate_shape(node)
         feeds = {
-            v.name: v.const_value.numpy() for v in node.inputs if v is not None and v.const_value is not None
+            v.name or "": v.const_value.numpy()
+            for v in node.inputs
+            if v is not None and v.const_value is not None
         }
         proto = ir.to_proto(node)
         inputs = [onnx.helper.make_tensor_value_info(name, 0, None) for name in feeds]

@@ -19,9 +19,7 @@ from qutec.lower.pointwise import BINARY, UNARY, clamp_bounds
 
 __all__ = ["KernelValues"]
 
-_POOLS = frozenset(
-    {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"}
-)
+_POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"})
 _MOVES = frozenset(
     {
         "Cast",
@@ -52,9 +50,7 @@ class KernelValues:
         self._bias_adds: dict[ir.Node, ir.Node] = {}
         self._base: dict[ir.Value, ir.Value] = {}
         self.weighted = {
-            node
-            for node in self._nodes
-            if node.op_type in _WEIGHTED and constant(node.inputs[1]) is not None
+            node for node in self._nodes if node.op_type in _WEIGHTED and constant(node.inputs[1]) is not None
         }
         inputs = [value for value in graph.inputs if value.name not in graph.initializers]
         for value in inputs:
@@ -205,8 +201,7 @@ class KernelValues:
         if base is value or base is None:
             return False
         return bool(readers) and all(
-            reader not in self._fused_clamps
-            and self._base.get(reader.outputs[0]) is base
+            reader not in self._fused_clamps and self._base.get(reader.outputs[0]) is base
             for reader in readers
         )
 

@@ -65,7 +65,8 @@ class _Builder:
         name = f"{self._stem}_{op_type}_{len(self.nodes)}"
         node = ir.Node("", op_type, inputs, list((attributes or {}).values()), name=name)
         node.outputs[0].name = name
-        node.outputs[0].dtype = dtype
+        if dtype is not None:
+            node.outputs[0].dtype = dtype
         self.nodes.append(node)
         return node.outputs[0]
 
@@ -73,7 +74,10 @@ class _Builder:
         name = f"{self._stem}_{role}_{len(self.nodes)}"
         tensor = ir.tensor(array, name=name)
         value = ir.Value(
-            name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+            name=name,
+            shape=ir.Shape(tensor.shape.numpy()),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
         )
         self._graph.register_initializer(value)
         return value
@@ -276,5 +280,5 @@ def _axis_of(scale: ir.Value, axis: int) -> dict[str, ir.Attr]:
 def _bias_scale(
     b: _Builder, x_scale: ir.Value | None, w_scale: ir.Value | None, alpha: float = 1.0
 ) -> ir.Value:
-    scale = np.float32(alpha) * _array(x_scale).reshape(()) * _array(w_scale)
-    return b.constant(np.asarray(scale, np.float32), "bias_scale")
+    factors = _array(x_scale).reshape(()).astype(np.float32), _array(w_scale).astype(np.float32)
+    return b.constant(np.asarray(np.float32(alpha) * factors[0] * factors[1], np.float32), "bias_scale")

@@ -193,7 +193,9 @@ class _Writer:
     def _initializer(self, name: str, data: np.ndarray) -> ir.Value:
         unique = self._unique(name)
         tensor = ir.tensor(data, name=unique)
-        value = ir.Value(name=unique, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        value = ir.Value(
+            name=unique, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
+        )
         self._graph.register_initializer(value)
         return value
 

@@ -13,7 +13,7 @@ from importlib.metadata import version as _version
 
 from qutec.backends.cmsis_nn import emit_project as emit
 from qutec.build import Build
-from qutec.compiler import compile_model as compile  # noqa: A004 (the verb of the command line)
+from qutec.compiler import compile_model as compile
 from qutec.errors import (
     DataError,
     DoesNotFitError,

@@ -88,9 +88,7 @@ class Build:
                 path.write_text(contents, encoding="utf-8", newline="\n")
 
 
-def stored_inputs(
-    ports: list[PortInfo], x: npt.ArrayLike | Mapping[str, npt.ArrayLike]
-) -> list[Int8Array]:
+def stored_inputs(ports: list[PortInfo], x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> list[Int8Array]:
     """int8 [samples, *shape] for each port; one array, or arrays by name ('x' does for one input)."""
     arrays = x if isinstance(x, Mapping) else {"x": x}
     if len(ports) == 1 and ports[0].name not in arrays and "x" in arrays:

@@ -40,9 +40,7 @@ class _Input:
     shape: tuple[int, ...]
 
 
-def load_samples(
-    data: str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike], model: ir.Model
-) -> Samples:
+def load_samples(data: str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike], model: ir.Model) -> Samples:
     """Samples for every input of a model, from a .npz or .npy file, an array, or arrays by input name.
 
     A .npz has the array `x`, or one array for each input under its name. An array is
@@ -84,7 +82,7 @@ def measure_ranges(
     progress: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """(min, max) of each wanted value over the samples; at most 1,000 evenly spaced ones are run."""
-    from onnxruntime.quantization import calibrate  # noqa: PLC0415 (a tenth of a second, only needed here)
+    from onnxruntime.quantization import calibrate
 
     options = {"symmetric": False, "percentile": 99.99}
     ort_method = {
@@ -141,8 +139,8 @@ def _progress_bar(total: int, *, shown: bool) -> Iterator[_Advance]:
     if not shown:
         yield lambda steps: None
         return
-    from rich.console import Console  # noqa: PLC0415 (only where there is a terminal)
-    from rich.progress import Progress  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import Progress
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("calibrating", total=total)

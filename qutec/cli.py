@@ -53,7 +53,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CmsisNN = Annotated[
     Path | None,
     typer.Option(
-        "--cmsis-nn", envvar="CMSIS_NN_PATH", help="Link Arm's CMSIS-NN from this folder, not the bundled kernels."
+        "--cmsis-nn",
+        envvar="CMSIS_NN_PATH",
+        help="Link Arm's CMSIS-NN from this folder, not the bundled kernels.",
     ),
 ]
 
@@ -83,7 +85,9 @@ def compile_command(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Project folder; build/<name> by default.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="Prefix of all C symbols; the model's name by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Prefix of all C symbols; the model's name by default.")
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -109,6 +113,7 @@ def compile_command(
         progress=sys.stderr.isatty(),
         command=_command_line(),
     )
+    verified = ""
     if verify:
         from qutec.executions import verify_build
 
@@ -118,7 +123,7 @@ def compile_command(
         _print_json(build.report.to_json())
         return
     print(build.files["report.txt"])
-    if verify:
+    if verified:
         print(f"verified    {verified}")
     print(f"written to  {folder}")
 
@@ -126,7 +131,9 @@ def compile_command(
 @app.command("run")
 def run_command(
     project: Project,
-    input_file: Annotated[Path, typer.Option("--input", help="Input: .npy, or .npz with x or one array per input.")],
+    input_file: Annotated[
+        Path, typer.Option("--input", help="Input: .npy, or .npz with x or one array per input.")
+    ],
     index: Annotated[int, typer.Option(min=0, help="Which sample of the input is run.")] = 0,
     sram: Annotated[
         str | None, typer.Option(help="SRAM that is emulated; what was compiled for, or plenty, by default.")
@@ -189,7 +196,11 @@ def targets_command(as_json: AsJson = False) -> None:
         _print_json({"targets": rows})
         return
     for t in found:
-        memory = f"{t.sram_bytes // 1024:>5} KiB SRAM {t.flash_bytes // 1024:>5} KiB flash" if t.sram_bytes and t.flash_bytes else ""
+        memory = (
+            f"{t.sram_bytes // 1024:>5} KiB SRAM {t.flash_bytes // 1024:>5} KiB flash"
+            if t.sram_bytes and t.flash_bytes
+            else ""
+        )
         print(f"{t.name:<22}{t.core.name:<16}{memory}".rstrip())
 
 
@@ -206,36 +217,47 @@ def _options(
 
 def main() -> None:
     """Entry point: turns errors into one clear message and an exit code."""
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
         code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except QutecError as error:
-        _fail(str(error), error.exit_code)
+        return _failed(str(error), error.exit_code)
     except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except typer.Abort:
-        _fail("interrupted", 1)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
+        return leave.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return _failed("interrupted", 130)
     except BrokenPipeError:
+        # The reader of our output left; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except Exception as error:
-        shown = getattr(error, "format_message", None)
-        if shown is not None:
-            _fail(shown(), 2)
+        usage = getattr(error, "format_message", None)
+        if usage is not None:
+            return _usage(error, usage())
         if os.environ.get("QUTEC_DEBUG"):
             traceback.print_exc()
-        _fail(
+        return _failed(
             f"internal error: {type(error).__name__}: {error}\n"
             "This is a fault of qutec; please report it with the model (QUTEC_DEBUG=1 shows where)",
             1,
         )
-    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> None:
+def _usage(error: Exception, message: str) -> int:
+    """A wrong command line, or none at all, which prints the help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message)
+        return 2
+    return _failed(f"{message} (see --help)", 2)
+
+
+def _failed(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(code)
+    return code
 
 
 def _command_line() -> str:

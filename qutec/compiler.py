@@ -27,7 +27,8 @@ from qutec.ports import PortInfo
 from qutec.program import Call, Int8Array, Program, Shape, constant_arrays, macs, reads, writes
 from qutec.quantize import Calibration, calibration_samples, quantize
 from qutec.report import SCHEMA_VERSION, BufferReport, LayerReport, Report, report_html, report_text
-from qutec.targets import Target, parse_size, target as find_target
+from qutec.targets import parse_size
+from qutec.targets import target as find_target
 
 __all__ = ["compile_model"]
 
@@ -188,7 +189,9 @@ def _parameters(call: Call) -> int:
 def _layer(program: Program, call: Call, live: int, scratch: int) -> LayerReport:
     weights = sum(array.nbytes for array in constant_arrays(call).values())
     shape_in, shape_out = _shapes(program, call)
-    return LayerReport(call.name, type(call).__name__, macs(call), weights, shape_in, shape_out, live, scratch)
+    return LayerReport(
+        call.name, type(call).__name__, macs(call), weights, shape_in, shape_out, live, scratch
+    )
 
 
 def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:

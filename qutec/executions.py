@@ -21,7 +21,8 @@ from qutec.ports import PortInfo
 from qutec.program import Int8Array
 from qutec.quantize import Calibration
 from qutec.simulate import Compiler, Emulation, Emulator, build_host, build_image, run_image, run_many
-from qutec.targets import parse_size, target as find_target
+from qutec.targets import parse_size
+from qutec.targets import target as find_target
 from qutec.verify import verify_outputs
 
 __all__ = ["RunResult", "run_project", "verify_build"]
@@ -112,7 +113,9 @@ def run_project(
     return RunResult(target.name, emulation, real, layers, image.flash_bytes)
 
 
-def verify_build(build: Build, calibration: Calibration | None = None, *, cmsis_nn: Path | None = None) -> str:
+def verify_build(
+    build: Build, calibration: Calibration | None = None, *, cmsis_nn: Path | None = None
+) -> str:
     """Compare reference, host C and emulated C on several inputs, byte for byte; says what was compared.
 
     The emulated SRAM has the size that was compiled for, else what the report says is needed; cores that

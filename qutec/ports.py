@@ -97,7 +97,8 @@ class PortInfo:
         if not np.isfinite(real).all():
             raise DataError(f"the data for '{self.name}' has NaN or infinite values")
         codes = np.rint(real / self.scale) + self.zero_point
-        return np.clip(codes, -128, 127).astype(np.int8)
+        clipped: Int8Array = np.clip(codes, -128, 127).astype(np.int8)
+        return clipped
 
     def real(self, stored: Int8Array) -> npt.NDArray[np.float32]:
         """The real values of stored ones, same shape."""

@@ -5,4 +5,12 @@ from qutec.backends.cmsis_nn.prepare import prepare
 from qutec.backends.cmsis_nn.project import EmittedProject, Provenance, emit_project
 from qutec.backends.cmsis_nn.scratch import scratch_bytes
 
-__all__ = ["EmittedProject", "Provenance", "code_bytes", "emit_project", "prepare", "scratch_bytes", "stack_bytes"]
+__all__ = [
+    "EmittedProject",
+    "Provenance",
+    "code_bytes",
+    "emit_project",
+    "prepare",
+    "scratch_bytes",
+    "stack_bytes",
+]

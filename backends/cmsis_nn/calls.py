@@ -92,7 +92,10 @@ class CallWriter:
         buffer = self._program.buffers[tensor.buffer]
         if buffer.kind is BufferKind.CONSTANT:
             assert buffer.data is not None
-            return _plus(self._const.array(f"constant_{_ordinal(self._program, buffer.name)}", buffer.data), tensor.offset)
+            return _plus(
+                self._const.array(f"constant_{_ordinal(self._program, buffer.name)}", buffer.data),
+                tensor.offset,
+            )
         return _plus("arena", self._offsets[tensor.buffer] + tensor.offset)
 
     def _conv(self, index: int, call: Conv2D, scratch: _Scratch) -> str:
@@ -173,9 +176,7 @@ class CallWriter:
             self._dims((1, 1, 1, outputs)),
             self._dims((call.rows, 1, 1, outputs)),
         ]
-        self.checks.append(
-            ScratchCheck(f"arm_fully_connected_s8_get_buffer_size(&{dims[1]})", scratch.size)
-        )
+        self.checks.append(ScratchCheck(f"arm_fully_connected_s8_get_buffer_size(&{dims[1]})", scratch.size))
         return _lines(
             scratch.context(),
             f"return arm_fully_connected_s8(&context, &{params}, &{quant},",

@@ -55,7 +55,9 @@ class ConstData:
 
     def struct_definitions(self) -> str:
         """C text of the structs, in the order of first use."""
-        lines = [f"static const {c_type} {name} = {fields};" for (c_type, fields), name in self._structs.items()]
+        lines = [
+            f"static const {c_type} {name} = {fields};" for (c_type, fields), name in self._structs.items()
+        ]
         return "\n".join(lines)
 
     def declarations(self) -> str:

@@ -67,7 +67,9 @@ def emit_project(
     values = {
         "prefix": prefix,
         "PREFIX": prefix.upper(),
-        "title": comment(f"{provenance.model_name} compiled by qutec {provenance.qutec_version} for {provenance.target}"),
+        "title": comment(
+            f"{provenance.model_name} compiled by qutec {provenance.qutec_version} for {provenance.target}"
+        ),
         "provenance": f" * command: {comment(provenance.command, 400)}\n * model:   sha256 {provenance.model_sha256}",
         "arena_bytes": str(plan.arena_bytes),
         "arena_align": str(plan.alignment.arena),
@@ -78,7 +80,9 @@ def emit_project(
             [_port_macros(prefix, "INPUT", i, port) for i, port in enumerate(program.inputs)]
             + [_port_macros(prefix, "OUTPUT", i, port) for i, port in enumerate(program.outputs)]
         ),
-        "qute_include": '#include "qute_kernels.h"\n' if any(isinstance(c, _QUTE_CALLS) for c in program.calls) else "",
+        "qute_include": '#include "qute_kernels.h"\n'
+        if any(isinstance(c, _QUTE_CALLS) for c in program.calls)
+        else "",
         "structs": structs,
         "layers": "\n\n".join(layers),
         "input_offsets": _offsets(program.inputs, plan),
@@ -93,11 +97,15 @@ def emit_project(
     files = {
         f"{prefix}.h": _filled("network.h.in", values),
         f"{prefix}.c": _filled("network.c.in", values),
-        f"{prefix}_check.c": _filled("network_check.c.in", values | {"structs": _used(structs, values["checks"])}),
+        f"{prefix}_check.c": _filled(
+            "network_check.c.in", values | {"structs": _used(structs, values["checks"])}
+        ),
         f"{prefix}_arena.c": _filled("network_arena.c.in", values),
         f"{prefix}_weights.h": _filled("weights.h.in", values),
         f"{prefix}_weights.c": _filled("weights.c.in", values),
-        "CMakeLists.txt": _filled("CMakeLists.txt.in", values | {"title": values["title"].replace("\\", "/")}),
+        "CMakeLists.txt": _filled(
+            "CMakeLists.txt.in", values | {"title": values["title"].replace("\\", "/")}
+        ),
         "example/main.c": _filled("main.c.in", values),
         "example/sample_input.h": _sample_header(prefix, sample),
     }

@@ -12,6 +12,9 @@ from qutec.ingest.validity import first_line
 
 __all__ = ["SimplifierError", "is_quantized", "simplify_model"]
 
+_MAX_FOLDED = "16MB"
+"""Constants above this size are not folded: an Expand could make them as large as it likes."""
+
 _MERGING_OPTIMIZERS = ["eliminate_common_subexpression", "eliminate_duplicate_initializer"]
 """Optimizers that would merge equal scales, zero points and DequantizeLinear nodes of a quantised model."""
 
@@ -37,7 +40,10 @@ def simplify_model(model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         simplified: onnx.ModelProto
         simplified, _ = onnxsim.simplify(
-            model, check_n=0, skipped_optimizers=_MERGING_OPTIMIZERS if is_quantized(model) else None
+            model,
+            check_n=0,
+            tensor_size_threshold=_MAX_FOLDED,
+            skipped_optimizers=_MERGING_OPTIMIZERS if is_quantized(model) else None,
         )
     except Exception as error:  # native code: RuntimeError, ValueError, onnxruntime's own
         raise SimplifierError(f"the simplifier failed: {first_line(error)}") from error

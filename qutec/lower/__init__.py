@@ -111,7 +111,9 @@ def _network_output(context: Context, output: ir.Value) -> None:
     view = context.view(output) if isinstance(known, Pending) else known
     assert isinstance(view, View)
     if isinstance(view.quantization, OpenQuantization):
-        view = context.told(view, context.input_quantization.get(view.quantization.input_name, view.quantization))
+        view = context.told(
+            view, context.input_quantization.get(view.quantization.input_name, view.quantization)
+        )
     context.builder.outputs.append((name, view.reshaped(static_shape(output))))
 
 

@@ -17,7 +17,7 @@ from qutec.lower.expression import Clamp, Context, Expression, OpenQuantization,
 from qutec.lower.linear import channel_affine
 from qutec.lower.pointwise import BINARY, Function, clamp_bounds, unary_function
 from qutec.lower.shapes import activation_range, layer_name, static_shape
-from qutec.lower.view import View, row_major
+from qutec.lower.view import View, channels_last_order, row_major
 from qutec.program import Add, Mul, Quantization
 from qutec.quantization import activation_parameters
 
@@ -86,7 +86,8 @@ def _with_constant(
         return result if base.shape == shape else replace(result, base=base.reshaped(shape))
     x = context.view(value)
     if math.prod(shape) != x.size:
-        raise Refused("its constant is larger than its data; broadcasting data over a constant is not supported")
+        number = np.broadcast_to(number, shape)
+        return _with_tensor_constant(context, node, x, number, constant_first=constant_first)
     x = x.reshaped(shape)
     axis = _single_axis(number, shape)
     if axis is not None:
@@ -101,13 +102,18 @@ def _with_constant(
         if node.op_type in terms:
             output_name = node.outputs[0].name or layer_name(node)
             return channel_affine(context, layer_name(node), output_name, x, axis, *terms[node.op_type])
-    return _with_tensor_constant(context, node, x, np.broadcast_to(number, shape), constant_first=constant_first)
+    return _with_tensor_constant(
+        context, node, x, np.broadcast_to(number, shape), constant_first=constant_first
+    )
 
 
 def _with_tensor_constant(
     context: Context, node: ir.Node, x: View, number: FloatArray, *, constant_first: bool
 ) -> Expression:
-    """A constant that differs from element to element lies in flash as int8 with its own scale."""
+    """A constant that differs from element to element lies in flash as int8 with its own scale.
+
+    `number` has the shape of the result; it is laid out as the data is, unless the data is broadcast.
+    """
     kind = node.op_type
     if kind == "Div" and not constant_first:
         kind, number = "Mul", 1.0 / number
@@ -117,15 +123,18 @@ def _with_tensor_constant(
         raise Refused("its constant is not one number")
     quantization = activation_parameters(float(number.min()), float(number.max()))
     x = context.builder.settled(x)
-    data = quantize_array(number.reshape(-1)[x.order], quantization)
+    spread = x.size != number.size
+    order = channels_last_order(number.shape) if spread and number.ndim in (3, 4) else row_major(number.size)
+    order = order if spread else x.order
+    data = quantize_array(number.reshape(-1)[order], quantization)
     tensor = context.builder.constant(layer_name(node) + "/constant", data)
-    other = View(tensor, x.shape, x.order, quantization)
-    return _kernel(context, node, kind, other, x) if constant_first else _kernel(context, node, kind, x, other)
+    other = View(tensor, number.shape, order, quantization)
+    return (
+        _kernel(context, node, kind, other, x) if constant_first else _kernel(context, node, kind, x, other)
+    )
 
 
-def _of_two(
-    context: Context, node: ir.Node, left: ir.Value | None, right: ir.Value | None
-) -> Expression:
+def _of_two(context: Context, node: ir.Node, left: ir.Value | None, right: ir.Value | None) -> Expression:
     known = context.expression(left), context.expression(right)
     if any(isinstance(e, Pointwise) for e in known) or left is right:
         first, f = _pointwise(context, left)
@@ -186,11 +195,15 @@ def _same_order(
     if first.size == size and (second.size != size or first.free is None):
         first = builder.settled(first)
         order = first.order
-        second = builder.ordered(second.reshaped(shape), order, name + "/order") if second.size == size else second
+        second = (
+            builder.ordered(second.reshaped(shape), order, name + "/order") if second.size == size else second
+        )
     elif second.size == size:
         second = builder.settled(second)
         order = second.order
-        first = builder.ordered(first.reshaped(shape), order, name + "/order") if first.size == size else first
+        first = (
+            builder.ordered(first.reshaped(shape), order, name + "/order") if first.size == size else first
+        )
     else:
         order = row_major(size)
     return builder.settled(first), builder.settled(second), order
@@ -209,7 +222,11 @@ def _blocks(
     strides, views, inner = [], [], size
     sources = [_positions(view, shape, order) for view in (first, second)]
     for view, source in zip((first, second), sources, strict=True):
-        if view.size < size and np.array_equal(source, np.resize(np.arange(view.size), size)) and view.size > 1:
+        if (
+            view.size < size
+            and np.array_equal(source, np.resize(np.arange(view.size), size))
+            and view.size > 1
+        ):
             inner = min(inner, view.size)
     for view, source in zip((first, second), sources, strict=True):
         if view.size == size:

@@ -231,9 +231,7 @@ def channel_affine(
     return _pending(context, _Layer(name, x, order, weights, bias, output_name, x.shape, order, axis, call))
 
 
-def _dense(
-    context: Context, node: ir.Node, x: View, weights: Constant, bias: Constant | None
-) -> Expression:
+def _dense(context: Context, node: ir.Node, x: View, weights: Constant, bias: Constant | None) -> Expression:
     """x @ weights.T + bias, weights [O, I]; per-channel scales need a pointwise convolution."""
     outputs, inputs = weights.shape
     output_shape = static_shape(node.outputs[0])
@@ -411,7 +409,9 @@ def _scaled(weights: Constant, factor: float) -> Constant:
     if not isinstance(weights, QuantizedConstant):
         return real(weights) * factor
     if factor == 0.0:
-        return replace(weights, values=np.zeros_like(weights.values), zero_point=np.zeros_like(weights.zero_point))
+        return replace(
+            weights, values=np.zeros_like(weights.values), zero_point=np.zeros_like(weights.zero_point)
+        )
     if factor > 0:
         return replace(weights, scale=weights.scale * factor)
     # -128 has no negative in 8 bits; _integer_weights refuses what does not fit.

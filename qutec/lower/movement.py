@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qutec.lower.builder import Builder, Refused, quantize_array
-from qutec.lower.constants import constant, integers, real
+from qutec.lower.constants import Constant, constant, integers, real
 from qutec.lower.expression import Context, Expression, OpenQuantization, Pending, Pointwise
 from qutec.lower.shapes import layer_name, static_shape
 from qutec.lower.view import View, channels_last_order, row_major
@@ -80,12 +80,18 @@ def pad(context: Context, node: ir.Node) -> Expression:
     begin, end = [0] * rank, [0] * rank
     for position, axis in enumerate(axes):
         begin[axis], end[axis] = pads[position], pads[len(axes) + position]
-    if min(begin + end) < 0:
-        raise Refused("it has negative padding")
     if begin[0] or end[0]:
         raise Refused("it pads the batch")
     mode = node.attributes.get_string("mode", "constant")
     name = layer_name(node)
+    if min(begin + end) < 0:
+        if mode != "constant":
+            raise Refused(f"it has negative padding in mode {mode}")
+        kept = [np.arange(max(-b, 0), n - max(-e, 0)) for b, n, e in zip(begin, x.shape, end, strict=True)]
+        if not all(len(index) for index in kept):
+            raise Refused("it crops all of its data away")
+        x = _taken(context.builder, x, kept, name + "/crop")
+        begin, end = [max(b, 0) for b in begin], [max(e, 0) for e in end]
     if mode == "constant":
         value = 0.0
         if len(node.inputs) > 2 and node.inputs[2] is not None:
@@ -93,7 +99,7 @@ def pad(context: Context, node: ir.Node) -> Expression:
             if known is None:
                 raise Refused("its value is not a constant")
             value = float(real(known).reshape(-1)[0]) if real(known).size else 0.0
-        return padded(context.builder, x, begin, end, value, name)
+        return padded(context.builder, x, begin, end, value, name) if any(begin + end) else x
     rules = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
     if mode not in rules:
         raise Refused(f"its mode is {mode}")
@@ -104,10 +110,17 @@ def pad(context: Context, node: ir.Node) -> Expression:
 
 
 def concat(context: Context, node: ir.Node) -> Expression:
-    """Concat of data; inputs at another scale go through a table first, at the time of the output."""
+    """Concat of data and constants; inputs at another scale go through a table first.
+
+    The call waits for the parameters of the output. Constants lie in flash at those.
+    """
     shape = static_shape(node.outputs[0])
     axis = node.attributes.get_int("axis", 0) % len(shape)
-    views = [context.view(value) for value in node.inputs]
+    known = [constant(value) for value in node.inputs]
+    views = [
+        context.view(value) if fixed is None else fixed
+        for value, fixed in zip(node.inputs, known, strict=True)
+    ]
     name = layer_name(node)
 
     def emit(quantization: Quantization, clamp: tuple[float, float]) -> View:
@@ -116,12 +129,15 @@ def concat(context: Context, node: ir.Node) -> Expression:
         builder = context.builder
         same = [
             builder.requantized(view, quantization, f"{name}/scale_{number}")
+            if isinstance(view, View)
+            else _constant_view(builder, view, quantization, f"{name}/constant_{number}")
             for number, view in enumerate(views)
         ]
         return _concatenated(builder, same, axis, shape, quantization, node.outputs[0].name or name, name)
 
     # Where every input has the same parameters, a graph that gives the output none still says them.
-    shared = views[0].quantization if len({view.quantization for view in views}) == 1 else None
+    told = {view.quantization if isinstance(view, View) else None for view in views}
+    shared = told.pop() if len(told) == 1 else None
     return Pending(shape, emit, quantization=shared)
 
 
@@ -130,9 +146,8 @@ def padded(
 ) -> View:
     """`x` inside a larger tensor that holds the code of `value` everywhere else."""
     shape = tuple(b + n + e for b, n, e in zip(begin, x.shape, end, strict=True))
-    layout = channels_last_order if len(shape) in (3, 4) else lambda s: row_major(math.prod(s))
-    order = layout(shape)
-    x = builder.ordered(x, layout(x.shape), name + "/order")
+    order = _map_order(shape)
+    x = builder.ordered(x, _map_order(x.shape), name + "/order")
     target = builder.output_view(name, shape, x.quantization, order)
     code = int(quantize_array(np.array([value]), x.quantization)[0])
     builder.add(Fill(name + "/fill", target.tensor, target.size, code))
@@ -153,9 +168,6 @@ def _concatenated(
     name: str,
 ) -> View:
     """Blocks one after the other where memory allows it, else interleaved channels-last."""
-    layouts = [row_major]
-    if len(shape) in (3, 4):
-        layouts.insert(0, lambda size: channels_last_order(shape))
     if len(shape) <= 2 or axis == 0:
         # Flat features: whole blocks in whatever order each has; a dense layer re-orders its weights.
         views = [builder.settled(view) for view in views]
@@ -167,14 +179,27 @@ def _concatenated(
         for view in views
     ]
     views = [builder.ordered(v, o, name + "/order") for v, o in zip(views, orders, strict=True)]
-    order = np.ascontiguousarray(
-        row_major(math.prod(shape)).reshape(shape).transpose(memory_axes)
-    ).reshape(-1)
+    order = np.ascontiguousarray(row_major(math.prod(shape)).reshape(shape).transpose(memory_axes)).reshape(
+        -1
+    )
     outer = math.prod(shape[a] for a in memory_axes[:position])
     target = builder.output_view(output_name, shape, quantization, order)
     inner = tuple(view.size // outer for view in views)
     builder.add(Concat(name, tuple(view.tensor for view in views), target.tensor, outer, inner))
     return target
+
+
+def _constant_view(builder: Builder, known: Constant, quantization: Quantization, name: str) -> View:
+    """A constant in flash, laid out as a map is."""
+    values = real(known)
+    order = _map_order(values.shape)
+    codes = quantize_array(values.reshape(-1)[order], quantization)
+    return View(builder.constant(name, codes), values.shape, order, quantization)
+
+
+def _map_order(shape: tuple[int, ...]) -> npt.NDArray[np.int32]:
+    """Channels last where there is a map, else row-major."""
+    return channels_last_order(shape) if len(shape) in (3, 4) else row_major(math.prod(shape))
 
 
 def _joined(

@@ -66,7 +66,10 @@ def sliding_window(node: ir.Node, input_shape: Sequence[int], kernel_shape: Sequ
     if any(pad < 0 for pad in begin):
         raise Refused("it has negative padding")
     return Window(
-        _pair(kernel, "kernel", 1), _pair(stride, "stride", 1), _pair(dilation, "dilation", 1), _pair(begin, "pad", 0)
+        _pair(kernel, "kernel", 1),
+        _pair(stride, "stride", 1),
+        _pair(dilation, "dilation", 1),
+        _pair(begin, "pad", 0),
     )
 
 

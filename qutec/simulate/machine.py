@@ -41,7 +41,9 @@ _MIB = 1024 * 1024
 
 
 def _mps2(machine: str, io: int, unicorn_model: str) -> Machine:
-    return Machine(machine, 0, 0x1000, 4 * _MIB, 0x20400000, 4 * _MIB, io, 40.0, unicorn_model)
+    # SRAM is at 0x20000000 and once more behind; nothing follows the second image, so that QEMU too
+    # faults on what lies past the end.
+    return Machine(machine, 0, 0x1000, 4 * _MIB, 0x20800000, 4 * _MIB, io, 40.0, unicorn_model)
 
 
 _AN385 = "mps2-an385"

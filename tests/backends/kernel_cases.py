@@ -116,7 +116,9 @@ def _map(draw: Draw, kernel: tuple[int, int], channels: int, out_channels: int, 
     dilation = (draw.integer(1, 3), draw.integer(1, 3)) if dilated and draw.chance(25) else (1, 1)
     h, pad_h, out_h = draw.geometry(kernel[0], stride[0], dilation[0])
     w, pad_w, out_w = draw.geometry(kernel[1], stride[1], dilation[1])
-    return _Map((1, h, w, channels), (1, out_h, out_w, out_channels), kernel, stride, (pad_h, pad_w), dilation)
+    return _Map(
+        (1, h, w, channels), (1, out_h, out_w, out_channels), kernel, stride, (pad_h, pad_w), dilation
+    )
 
 
 def conv(draw: Draw) -> Case:
@@ -129,10 +131,23 @@ def conv(draw: Draw) -> Case:
     m = _map(draw, kernel, depth * groups, outputs * groups, dilated=not pointwise)
     low, high = draw.activation()
     call = Conv2D(
-        "conv", _INPUT, _OUTPUT, m.input_shape, m.output_shape, draw.int8s(outputs * groups, *kernel, depth),
-        draw.biases(outputs * groups), draw.multipliers(outputs * groups), draw.shifts(outputs * groups),
-        m.stride, m.padding, m.dilation, draw.integer(-127, 128), draw.integer(-128, 127), low, high,
-    )  # fmt: skip
+        "conv",
+        _INPUT,
+        _OUTPUT,
+        m.input_shape,
+        m.output_shape,
+        draw.int8s(outputs * groups, *kernel, depth),
+        draw.biases(outputs * groups),
+        draw.multipliers(outputs * groups),
+        draw.shifts(outputs * groups),
+        m.stride,
+        m.padding,
+        m.dilation,
+        draw.integer(-127, 128),
+        draw.integer(-128, 127),
+        low,
+        high,
+    )
     return Case(call, draw.int8s(int(np.prod(m.input_shape))), call.weights)
 
 
@@ -144,10 +159,24 @@ def depthwise(draw: Draw) -> Case:
     m = _map(draw, kernel, channels, outputs, dilated=True)
     low, high = draw.activation()
     call = DepthwiseConv2D(
-        "depthwise", _INPUT, _OUTPUT, m.input_shape, m.output_shape, draw.int8s(*kernel, outputs),
-        draw.biases(outputs), draw.multipliers(outputs), draw.shifts(outputs), ch_mult,
-        m.stride, m.padding, m.dilation, draw.integer(-127, 128), draw.integer(-128, 127), low, high,
-    )  # fmt: skip
+        "depthwise",
+        _INPUT,
+        _OUTPUT,
+        m.input_shape,
+        m.output_shape,
+        draw.int8s(*kernel, outputs),
+        draw.biases(outputs),
+        draw.multipliers(outputs),
+        draw.shifts(outputs),
+        ch_mult,
+        m.stride,
+        m.padding,
+        m.dilation,
+        draw.integer(-127, 128),
+        draw.integer(-128, 127),
+        low,
+        high,
+    )
     return Case(call, draw.int8s(int(np.prod(m.input_shape))), call.weights)
 
 
@@ -155,9 +184,20 @@ def fully_connected(draw: Draw) -> Case:
     rows, depth, outputs = draw.integer(1, 3), draw.integer(1, 90), draw.integer(1, 11)
     low, high = draw.activation()
     call = FullyConnected(
-        "fc", _INPUT, _OUTPUT, rows, draw.int8s(outputs, depth), draw.biases(outputs), draw.multiplier(), draw.shift(),
-        draw.integer(-127, 128), draw.integer(-127, 128) if draw.chance(15) else 0, draw.integer(-128, 127), low, high,
-    )  # fmt: skip
+        "fc",
+        _INPUT,
+        _OUTPUT,
+        rows,
+        draw.int8s(outputs, depth),
+        draw.biases(outputs),
+        draw.multiplier(),
+        draw.shift(),
+        draw.integer(-127, 128),
+        draw.integer(-127, 128) if draw.chance(15) else 0,
+        draw.integer(-128, 127),
+        low,
+        high,
+    )
     return Case(call, draw.int8s(rows * depth), call.weights)
 
 
@@ -192,11 +232,27 @@ def add(draw: Draw) -> Case:
     low, high = draw.activation()
     sign = -1 if draw.chance(25) else 1
     call = Add(
-        "add", _INPUT, _SECOND, _OUTPUT, 1, count, count, count,
-        draw.integer(-127, 128), draw.multiplier(), draw.integer(-8, 0),
-        draw.integer(-127, 128), sign * draw.multiplier(), draw.integer(-8, 0), 20,
-        draw.integer(-128, 127), draw.multiplier() * (-1 if draw.chance(10) else 1), draw.integer(-24, -12), low, high,
-    )  # fmt: skip
+        "add",
+        _INPUT,
+        _SECOND,
+        _OUTPUT,
+        1,
+        count,
+        count,
+        count,
+        draw.integer(-127, 128),
+        draw.multiplier(),
+        draw.integer(-8, 0),
+        draw.integer(-127, 128),
+        sign * draw.multiplier(),
+        draw.integer(-8, 0),
+        20,
+        draw.integer(-128, 127),
+        draw.multiplier() * (-1 if draw.chance(10) else 1),
+        draw.integer(-24, -12),
+        low,
+        high,
+    )
     return Case(call, draw.int8s(count), draw.int8s(count), alias=draw.integer(0, 2))
 
 
@@ -217,9 +273,22 @@ def mul(draw: Draw) -> Case:
     count = draw.integer(1, 70)
     low, high = draw.activation()
     call = Mul(
-        "mul", _INPUT, _SECOND, _OUTPUT, 1, count, count, count, draw.integer(-127, 128), draw.integer(-127, 128),
-        draw.integer(-128, 127), draw.multiplier(), draw.shift(), low, high,
-    )  # fmt: skip
+        "mul",
+        _INPUT,
+        _SECOND,
+        _OUTPUT,
+        1,
+        count,
+        count,
+        count,
+        draw.integer(-127, 128),
+        draw.integer(-127, 128),
+        draw.integer(-128, 127),
+        draw.multiplier(),
+        draw.shift(),
+        low,
+        high,
+    )
     return Case(call, draw.int8s(count), draw.int8s(count), alias=draw.integer(0, 2))
 
 
@@ -262,8 +331,18 @@ def copy(draw: Draw) -> Case:
 
 
 SHARED: tuple[Callable[[Draw], Case], ...] = (
-    conv, conv, conv, depthwise, depthwise, fully_connected, pool, softmax, add, mul, concat,
-)  # fmt: skip
+    conv,
+    conv,
+    conv,
+    depthwise,
+    depthwise,
+    fully_connected,
+    pool,
+    softmax,
+    add,
+    mul,
+    concat,
+)
 """Makers of calls that Arm's library has too."""
 
 OWN: tuple[Callable[[Draw], Case], ...] = (*SHARED, add_with_any_shift, lookup, gather, copy)
@@ -310,7 +389,8 @@ def _params(call: Call) -> tuple[int, list[int]]:
             kh, kw, outputs = call.weights.shape
             shapes = [*call.input_shape, 1, kh, kw, outputs, *call.output_shape]
             offsets = _offsets(call)
-            return 2, [*shapes, *call.stride, *call.padding, *call.dilation, *offsets, call.channel_multiplier]
+            geometry = [*shapes, *call.stride, *call.padding, *call.dilation]
+            return 2, [*geometry, *offsets, call.channel_multiplier]
         case FullyConnected():
             outputs, depth = call.weights.shape
             limits = [call.output_offset, call.activation_min, call.activation_max]
@@ -332,7 +412,8 @@ def _params(call: Call) -> tuple[int, list[int]]:
         case Lookup():
             return 10, [call.count]
         case Copy():
-            return 11, [call.input.offset, call.output.offset, *call.dims, *call.input_strides, *call.output_strides]
+            strides = [*call.input_strides, *call.output_strides]
+            return 11, [call.input.offset, call.output.offset, *call.dims, *strides]
         case Gather():
             return 12, [len(call.index)]
         case _:

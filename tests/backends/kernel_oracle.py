@@ -58,7 +58,8 @@ def _output(call: Conv2D | DepthwiseConv2D, sums: Int64Array) -> Int8Array:
     flat = sums.reshape(-1, sums.shape[-1])
     result = np.empty(flat.shape, np.int8)
     for pixel, channel in np.ndindex(*flat.shape):
-        value = requantize(_wrap(int(flat[pixel, channel])), int(call.multiplier[channel]), int(call.shift[channel]))
+        multiplier, shift = int(call.multiplier[channel]), int(call.shift[channel])
+        value = requantize(_wrap(int(flat[pixel, channel])), multiplier, shift)
         result[pixel, channel] = _to_int8(
             _wrap(value + call.output_offset), call.activation_min, call.activation_max
         )

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,9 +20,50 @@ from tests.backends.kernel_cases import OWN, SHARED, Case, draw_cases, encode, w
 
 _HERE = Path(__file__).parent
 _ROUNDS = int(os.environ.get("QUTEC_FUZZ_ROUNDS", "40"))
-_WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-compare", "-Wdouble-promotion", "-Wshadow", "-Wvla", "-Wmissing-field-initializers", "-Wunused-function", "-Wswitch", "-Werror", "-pedantic"]
+_WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wconversion",
+    "-Wsign-compare",
+    "-Wdouble-promotion",
+    "-Wshadow",
+    "-Wvla",
+    "-Wmissing-field-initializers",
+    "-Wunused-function",
+    "-Wswitch",
+    "-Werror",
+    "-pedantic",
+]
 
-_ARM_SOURCES = ["arm_avgpool_get_buffer_sizes_s8", "arm_avgpool_s8", "arm_concatenation_s8_x", "arm_convolve_1_x_n_s8", "arm_convolve_1x1_s8", "arm_convolve_1x1_s8_fast", "arm_convolve_get_buffer_sizes_s8", "arm_convolve_s8", "arm_convolve_wrapper_s8", "arm_depthwise_conv_3x3_s8", "arm_depthwise_conv_get_buffer_sizes_s8", "arm_depthwise_conv_s8", "arm_depthwise_conv_s8_opt", "arm_depthwise_conv_wrapper_s8", "arm_elementwise_add_s8", "arm_elementwise_mul_s8", "arm_fully_connected_get_buffer_sizes_s8", "arm_fully_connected_s8", "arm_max_pool_s8", "arm_nn_mat_mult_kernel_row_offset_s8_s16", "arm_nn_mat_mult_kernel_s8_s16", "arm_nn_mat_mult_nt_t_s8", "arm_nn_softmax_common_s8", "arm_nn_vec_mat_mult_t_s8", "arm_q7_to_q15_with_offset", "arm_s8_to_s16_unordered_with_offset", "arm_softmax_s8"]
+_ARM_SOURCES = [
+    "arm_avgpool_get_buffer_sizes_s8",
+    "arm_avgpool_s8",
+    "arm_concatenation_s8_x",
+    "arm_convolve_1_x_n_s8",
+    "arm_convolve_1x1_s8",
+    "arm_convolve_1x1_s8_fast",
+    "arm_convolve_get_buffer_sizes_s8",
+    "arm_convolve_s8",
+    "arm_convolve_wrapper_s8",
+    "arm_depthwise_conv_3x3_s8",
+    "arm_depthwise_conv_get_buffer_sizes_s8",
+    "arm_depthwise_conv_s8",
+    "arm_depthwise_conv_s8_opt",
+    "arm_depthwise_conv_wrapper_s8",
+    "arm_elementwise_add_s8",
+    "arm_elementwise_mul_s8",
+    "arm_fully_connected_get_buffer_sizes_s8",
+    "arm_fully_connected_s8",
+    "arm_max_pool_s8",
+    "arm_nn_mat_mult_kernel_row_offset_s8_s16",
+    "arm_nn_mat_mult_kernel_s8_s16",
+    "arm_nn_mat_mult_nt_t_s8",
+    "arm_nn_softmax_common_s8",
+    "arm_nn_vec_mat_mult_t_s8",
+    "arm_q7_to_q15_with_offset",
+    "arm_s8_to_s16_unordered_with_offset",
+    "arm_softmax_s8",
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +72,7 @@ class _Platform:
     core: Core
     machine: str | None
     """QEMU machine, or None for the host."""
+    optimization: str = "-O3"
 
 
 _HOST = _Platform(("gcc",), Core("host"), None)
@@ -40,6 +82,8 @@ _SANITIZED = _Platform(
 _ARM_GCC = ("arm-none-eabi-gcc", "-mthumb")
 _CORTEX_M3 = _Platform((*_ARM_GCC, "-mcpu=cortex-m3"), target("cortex-m3").core, "mps2-an385")
 _CORTEX_M4 = _Platform((*_ARM_GCC, "-mcpu=cortex-m4"), target("cortex-m4").core, "mps2-an386")
+_CORTEX_M4_UNOPTIMIZED = replace(_CORTEX_M4, optimization="-O0")
+"""Without optimisation the kernels take C blocks instead of those of qute_blocks.h."""
 
 
 def _require(platform: _Platform) -> None:
@@ -70,7 +114,7 @@ def _compile(platform: _Platform, sources: list[Path], flags: list[str], folder:
 def _bundled_objects(platform: _Platform, folder: Path) -> list[Path]:
     include = f"-I{KERNEL_DIRECTORY}"
     kernels = sorted(KERNEL_DIRECTORY.glob("*.c"))
-    objects = _compile(platform, kernels, ["-O3", *_WARNINGS, include], folder)
+    objects = _compile(platform, kernels, [platform.optimization, *_WARNINGS, include], folder)
     return objects + _compile(
         platform, [_HERE / "kernel_runner.c"], ["-O1", "-DWITH_QUTE_KERNELS", include], folder
     )
@@ -90,14 +134,20 @@ def _run_cases(platform: _Platform, objects: list[Path], cases: list[Case], fold
     words = encode(cases, platform.core)
     table = folder / "cases.c"
     numbers = ",".join("(-2147483647 - 1)" if w == -(2**31) else str(w) for w in words)
-    table.write_text(f"#include <stdint.h>\nextern const int32_t case_words[];\nconst int32_t case_words[] = {{{numbers}}};\n")
+    table.write_text(
+        f"#include <stdint.h>\nextern const int32_t case_words[];\n"
+        f"const int32_t case_words[] = {{{numbers}}};\n"
+    )
     program = folder / "cases.elf"
     link = ["-nostartfiles", f"-T{_HERE / 'kernel_runner.ld'}"] if platform.machine else []
-    subprocess.run([*platform.compiler, *link, str(table), *map(str, objects), "-o", str(program)], check=True)
+    subprocess.run(
+        [*platform.compiler, *link, str(table), *map(str, objects), "-o", str(program)], check=True
+    )
     command = [str(program)]
     if platform.machine:
-        command = ["qemu-system-arm", "-machine", platform.machine, "-display", "none", "-monitor", "none", "-serial", "none"]
-        command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(program)]
+        command = ["qemu-system-arm", "-machine", platform.machine, "-kernel", str(program)]
+        command += ["-semihosting-config", "enable=on,target=native"]
+        command += ["-display", "none", "-monitor", "none", "-serial", "none"]
     result = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     output = result.stdout + result.stderr
     failed = [line for line in output.splitlines() if line.startswith("FAIL")]
@@ -113,8 +163,8 @@ def _describe(cases: list[Case], line: str) -> str:
 
 @pytest.mark.parametrize(
     ("platform", "seed"),
-    [(_SANITIZED, 1), (_CORTEX_M3, 2), (_CORTEX_M4, 3)],
-    ids=["host-sanitized", "cortex-m3", "cortex-m4"],
+    [(_SANITIZED, 1), (_CORTEX_M3, 2), (_CORTEX_M4, 3), (_CORTEX_M4_UNOPTIMIZED, 4)],
+    ids=["host-sanitized", "cortex-m3", "cortex-m4", "cortex-m4-unoptimized"],
 )
 def test_bundled_kernels_equal_the_oracle(platform: _Platform, seed: int, tmp_path: Path) -> None:
     _require(platform)
@@ -122,9 +172,7 @@ def test_bundled_kernels_equal_the_oracle(platform: _Platform, seed: int, tmp_pa
     _run_cases(platform, objects, draw_cases(OWN, _ROUNDS, seed), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("platform", "seed"), [(_HOST, 1), (_CORTEX_M4, 3)], ids=["host", "cortex-m4"]
-)
+@pytest.mark.parametrize(("platform", "seed"), [(_HOST, 1), (_CORTEX_M4, 3)], ids=["host", "cortex-m4"])
 def test_arm_library_equals_the_oracle_within_the_planned_scratch(
     platform: _Platform, seed: int, tmp_path: Path
 ) -> None:

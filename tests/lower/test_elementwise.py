@@ -35,7 +35,7 @@ UNARY = {
     "Neg": "y = Neg(x)",
     "SiLU": "s = Sigmoid(x) y = Mul(x, s)",
     "SiLU_swapped": "s = Sigmoid(x) y = Mul(s, x)",
-    "decomposed_hard_swish": "a = Add(x, three) c = Clip(a, zero, six) m = Mul(x, c) y = Div(m, six)",
+    "decomposed_hard_swish": "a = Add(x, three) k = Clip(a, zero, six) m = Mul(x, k) y = Div(m, six)",
     "decomposed_gelu": (
         "d = Div(x, root) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"
     ),
@@ -49,7 +49,7 @@ UNARY = {
     "reciprocal": "e = Exp(x) a = Add(e, one) y = Div(one, a)",
     "maximum": "y = Max(x, half)",
     "minimum": "y = Min(half, x)",
-    "standardised": "s = Sub(x, three) d = Div(s, six) y = Relu(d)",
+    "standardised": "s = Sub(x, half) d = Div(s, six) y = Relu(d)",
 }
 
 SCALARS = {
@@ -257,13 +257,6 @@ def test_prelu_with_a_slope_for_each_channel_is_refused() -> None:
         compiled(model)
 
 
-def test_log_of_negative_numbers_is_no_crash() -> None:
+def test_reciprocal_square_root() -> None:
     model = net("(float[1,20] x) => (float y) { a = Abs(x) b = Add(a, k) s = Sqrt(b) y = Div(k, s) }", k=np.float32(1))
     check(model)
-
-
-def test_noise_is_the_same_every_time() -> None:
-    import onnx_ir as ir
-
-    model = ir.from_proto(net("(float[1,4] x) => (float y) { y = Relu(x) }"))
-    np.testing.assert_array_equal(noise(model, 2)["x"], noise(model, 2)["x"])

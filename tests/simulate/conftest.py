@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -36,12 +37,16 @@ def project(tmp_path: Path) -> Path:
 def build(tmp_path: Path) -> Build:
     """Build a fake network whose second layer runs the given C statements."""
 
-    def build_fake(statements: str = "", core: str = "cortex-m4", compiler: Compiler = "auto") -> Image:
+    numbers = itertools.count()
+
+    def build_fake(
+        statements: str = "", core: str = "cortex-m4", compiler: Compiler = "auto", **options: str
+    ) -> Image:
         if compiler == "auto" and not TOOLS["zig"]:
             require("gcc")
         elif compiler != "auto":
             require(compiler)
-        folder = FakeNetwork(statements).write(tmp_path / "toy")
+        folder = FakeNetwork(statements, **options).write(tmp_path / f"toy{next(numbers)}")
         return build_image(folder, target(core).core, compiler=compiler)
 
     return build_fake
