@@ -118,11 +118,21 @@ class KernelValues:
                     join(source, output)
         for node, _, value in self.concat_inputs():
             output = node.outputs[0]
-            exclusive = len(value.uses()) == 1 and not value.is_graph_output()
-            if exclusive and all(map(joinable, group[value])) and all(map(joinable, group[output])):
+            if self._ends_in(group[value], node) and all(map(joinable, group[value])) and all(map(joinable, group[output])):
                 join(value, output)
         unique = {id(members): members for members in group.values()}
         return list(unique.values())
+
+    def _ends_in(self, members: list[ir.Value], concat: ir.Node) -> bool:
+        """Whether nothing but one Concat reads these values, apart from the moves that tie them."""
+        return all(
+            not value.is_graph_output()
+            and all(
+                reader is concat or any(output in members for output in reader.outputs)
+                for reader, _ in value.uses()
+            )
+            for value in members
+        )
 
     def _tied_input(self, node: ir.Node) -> ir.Value | None:
         """The stored value whose parameters the output of `node` keeps."""

@@ -24,7 +24,7 @@ from qutec.lower import lower
 from qutec.passes.quantize import is_quantized
 from qutec.planner import Plan, explain_misfit, plan_program
 from qutec.ports import PortInfo
-from qutec.program import Call, Int8Array, Program, Shape, constant_arrays, macs, reads, writes
+from qutec.program import Call, Int8Array, Program, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
 from qutec.report import SCHEMA_VERSION, BufferReport, LayerReport, Report, report_html, report_text
 from qutec.targets import parse_size
@@ -100,7 +100,7 @@ def compile_model(
         inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
         outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
         parameters=sum(_parameters(call) for call in program.calls),
-        macs=sum(macs(call) for call in program.calls),
+        macs=sum(call.macs for call in program.calls),
         calibration=_calibration_words(loaded.model, calibration, method),
         warnings=_warnings(loaded, calibration),
         arena_bytes=plan.arena_bytes,
@@ -182,15 +182,15 @@ def _warnings(loaded: LoadedModel, calibration: Calibration | None) -> tuple[str
 
 
 def _parameters(call: Call) -> int:
-    arrays = constant_arrays(call)
+    arrays = call.constants()
     return sum(int(arrays[name].size) for name in ("weights", "bias") if name in arrays)
 
 
 def _layer(program: Program, call: Call, live: int, scratch: int) -> LayerReport:
-    weights = sum(array.nbytes for array in constant_arrays(call).values())
+    weights = sum(array.nbytes for array in call.constants().values())
     shape_in, shape_out = _shapes(program, call)
     return LayerReport(
-        call.name, type(call).__name__, macs(call), weights, shape_in, shape_out, live, scratch
+        call.name, type(call).__name__, call.macs, weights, shape_in, shape_out, live, scratch
     )
 
 
@@ -204,6 +204,6 @@ def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:
 
 
 def _sizes(program: Program, call: Call) -> tuple[int, int]:
-    sources = [program.buffers[tensor.buffer].bytes - tensor.offset for tensor in reads(call)]
-    target = writes(call)
+    sources = [program.buffers[tensor.buffer].bytes - tensor.offset for tensor in call.reads]
+    target = call.writes
     return sum(sources), program.buffers[target.buffer].bytes - target.offset

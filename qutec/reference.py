@@ -38,8 +38,6 @@ from qutec.program import (
     Shape,
     Softmax,
     Tensor,
-    reads,
-    writes,
 )
 
 __all__ = [
@@ -127,8 +125,8 @@ def run_call(call: Call, buffers: Buffers) -> None:
     Raises UnsupportedModelError where a pooling window covers no input at all, and IndexError where the
     call reaches out of a buffer.
     """
-    names = {tensor.buffer for tensor in (*reads(call), writes(call))}
-    batch = len(buffers[writes(call).buffer])
+    names = {tensor.buffer for tensor in (*call.reads, call.writes)}
+    batch = len(buffers[call.writes.buffer])
     step = max(1, _SCRATCH_BYTES // max(1, _scratch_bytes(call)))
     for start in range(0, batch, step):
         rows = {name: buffers[name][start : start + step] for name in names}
@@ -141,7 +139,7 @@ def output_values(call: Call, buffers: Buffers) -> Int8Array:
     """A view of the values that `call` writes, [batch, count]; [batch, *dims] for a `Copy`."""
     if isinstance(call, Copy):
         return _view(buffers, call.output, call.dims, call.output_strides)
-    return _view(buffers, call.output, (_output_count(call),), (1,))
+    return _view(buffers, call.output, (call.written_region().size,), (1,))
 
 
 def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
@@ -184,31 +182,9 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
             assert_never(call)
 
 
-def _output_count(call: Call) -> int:
-    match call:
-        case Conv2D() | DepthwiseConv2D() | AvgPool2D() | MaxPool2D():
-            return int(np.prod(call.output_shape))
-        case FullyConnected():
-            return call.rows * len(call.weights)
-        case Add() | Mul():
-            return call.outer * call.inner
-        case Softmax():
-            return call.rows * call.row_size
-        case Lookup() | Fill():
-            return call.count
-        case Concat():
-            return call.outer * sum(call.inner)
-        case Copy():
-            return int(np.prod(call.dims))
-        case Gather():
-            return len(call.index)
-        case _:
-            assert_never(call)
-
-
 def _scratch_bytes(call: Call) -> int:
     """About what one sample takes in intermediate values: windows in floats, accumulators in int64."""
-    accumulators = 40 * _output_count(call)
+    accumulators = 40 * call.written_region().size
     match call:
         case Conv2D():
             _, height, width, channels = call.output_shape

@@ -64,6 +64,13 @@ def test_missing_file_and_folder_are_usage_errors(tmp_path: Path) -> None:
         assert caught.value.exit_code == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_regular_file_is_a_usage_error(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(UsageError, match="not a regular file"):
+        load(tmp_path / "pipe.onnx")
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="needs a user that permissions bind")
 def test_unreadable_file_is_a_usage_error(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
@@ -98,9 +105,9 @@ def test_cycle_is_named() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_named(value: float) -> None:
     source = cnn()
-    weights = weights(8, 3, 3, 3)
-    weights[2, 1, 0, 0] = value
-    source.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w1"))
+    kernel = weights(8, 3, 3, 3)
+    kernel[2, 1, 0, 0] = value
+    source.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel, "w1"))
     with pytest.raises(ModelError, match="'w1'"):
         load(source)
 

@@ -33,7 +33,7 @@ def _four_int8_columns(depth: int) -> int:
 def _row_conv_mve_bytes(call: Conv2D) -> int:
     """Arm's 1xN kernel for Helium copies the padded ends of the row, all channels."""
     channels, width = call.input_shape[3], call.input_shape[2]
-    kernel, stride, pad = call.weights.shape[2], call.stride[1], call.padding[1]
+    kernel, stride, pad = int(call.weights.shape[2]), call.stride[1], call.padding[1]
     total_pad = (call.output_shape[2] - 1) * stride + kernel - width
     odd_pad = total_pad % 2 if total_pad >= 0 else -(-total_pad % 2)
     right = max(1, (pad + odd_pad + stride - 1) // stride) if pad + odd_pad else 0

@@ -9,6 +9,7 @@ are collected and raised together.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeAlias
 
 import onnx_ir as ir
@@ -19,7 +20,7 @@ from qutec.lower.constants import constant, quantization_of
 from qutec.lower.elementwise import binary, unary
 from qutec.lower.expression import Context, Expression, OpenQuantization, Pending, Pointwise
 from qutec.lower.linear import batch_normalization, conv, gemm, matmul
-from qutec.lower.movement import concat, identity, pad, reshape, slice_, split, transpose
+from qutec.lower.movement import cast, concat, identity, pad, reshape, slice_, split, transpose
 from qutec.lower.pointwise import BINARY, UNARY
 from qutec.lower.pool import (
     average_pool,
@@ -31,7 +32,7 @@ from qutec.lower.pool import (
 )
 from qutec.lower.shapes import layer_name, static_shape
 from qutec.lower.view import View
-from qutec.program import Program
+from qutec.program import Program, Quantization
 
 __all__ = ["LOWERED_OPS", "lower"]
 
@@ -48,15 +49,15 @@ def lower(model: ir.Model, name: str) -> Program:
     lost: set[ir.Value] = set()
     _network_inputs(context, model.graph)
     for node in model.graph:
-        if all(constant(output) is not None for output in node.outputs):
-            continue
-        if any(value in lost for value in node.inputs if value is not None):
-            lost.update(node.outputs)
-            continue
         try:
+            if all(constant(output) is not None for output in node.outputs):
+                continue
+            if any(value in lost for value in node.inputs if value is not None):
+                lost.update(node.outputs)
+                continue
             _lower_node(context, node)
         except Refused as refusal:
-            refusals.append(f"{node.op_type} '{layer_name(node)}': {refusal}")
+            refusals.append(f"{refusal.origin or _described(node)}: {refusal}")
             lost.update(node.outputs)
     for output in model.graph.outputs:
         if output in lost:
@@ -64,9 +65,10 @@ def lower(model: ir.Model, name: str) -> Program:
         try:
             _network_output(context, output)
         except Refused as refusal:
-            refusals.append(f"output '{output.name}': {refusal}")
+            place = refusal.origin or f"output '{output.name}'"
+            refusals.append(f"{place}: {refusal}")
     if not refusals:
-        refusals = _input_parameters(context)
+        refusals = _input_parameters(context, model.graph)
     if refusals:
         raise UnsupportedModelError("cannot be compiled:\n" + "\n".join(f"  {line}" for line in refusals))
     return context.builder.program(name)
@@ -82,11 +84,14 @@ def _network_inputs(context: Context, graph: ir.Graph) -> None:
         )
 
 
-def _input_parameters(context: Context) -> list[str]:
+def _input_parameters(context: Context, graph: ir.Graph) -> list[str]:
     """Write the parameters that Q and DQ nodes told into the network inputs."""
     missing = []
+    unused = {value.name for value in graph.inputs if not value.uses() and not value.is_graph_output()}
     for number, (name, view) in enumerate(context.builder.inputs):
-        if name in context.input_quantization:
+        if name in unused:
+            context.builder.inputs[number] = (name, context.told(view, Quantization(1.0, 0)))
+        elif name in context.input_quantization:
             told = context.told(view, context.input_quantization[name])
             context.builder.inputs[number] = (name, told)
         else:
@@ -100,7 +105,13 @@ def _lower_node(context: Context, node: ir.Node) -> None:
     result = _RULES[node.op_type](context, node)
     results = result if isinstance(result, list) else [result]
     for output, expression in zip(node.outputs, results, strict=False):
+        if isinstance(expression, Pending | Pointwise) and not expression.origin:
+            expression = replace(expression, origin=_described(node))
         context.expressions[output] = expression
+
+
+def _described(node: ir.Node) -> str:
+    return f"{node.op_type} '{layer_name(node)}'"
 
 
 def _network_output(context: Context, output: ir.Value) -> None:
@@ -124,9 +135,7 @@ def _quantize(context: Context, node: ir.Node) -> Expression:
 
 
 def _dequantize(context: Context, node: ir.Node) -> Expression:
-    known = context.expression(node.inputs[0])
-    view = known if isinstance(known, View) else context.view(node.inputs[0])
-    return context.told(view, quantization_of(node))
+    return context.told(context.raw(node.inputs[0]), quantization_of(node))
 
 
 _RULES: dict[str, Rule] = {
@@ -134,7 +143,7 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(BINARY, binary),
     "AveragePool": average_pool,
     "BatchNormalization": batch_normalization,
-    "Cast": identity,
+    "Cast": cast,
     "Concat": concat,
     "Conv": conv,
     "DequantizeLinear": _dequantize,

@@ -27,7 +27,15 @@ __all__ = ["Builder", "Refused"]
 
 
 class Refused(Exception):
-    """Why a node cannot be lowered, in words that reach the user."""
+    """Why a node cannot be lowered, in words that reach the user.
+
+    `origin` names the node where that is not the one at hand: a kernel is made when its result is stored,
+    which is the business of a later QuantizeLinear.
+    """
+
+    def __init__(self, reason: str, origin: str = "") -> None:
+        super().__init__(reason)
+        self.origin = origin
 
 
 class Builder:
@@ -156,8 +164,8 @@ class Builder:
 
     def looked_up(self, view: View, table: Int8Array, quantization: Quantization, name: str) -> View:
         """The view after a 256-entry table; table[q + 128] is the result for q."""
-        order = view.order if view.free is None else view.memory_order()
-        target = self.output_view(name, view.shape, quantization, order)
+        # A table reads any order, so that of a network input stays open behind it.
+        target = replace(view, tensor=self.buffer(name, view.size), quantization=quantization)
         self.add(Lookup(name, view.tensor, target.tensor, view.size, table))
         return target
 

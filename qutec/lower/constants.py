@@ -85,10 +85,16 @@ def integers(value: ir.Value | None, what: str) -> list[int]:
 
 def quantization_of(node: ir.Node) -> Quantization:
     """Per-tensor parameters of a QuantizeLinear or DequantizeLinear, in signed 8-bit form."""
+    data = node.inputs[0]
+    if node.op_type == "DequantizeLinear" and data is not None and data.dtype not in _EIGHT_BITS:
+        raise Refused(f"its data is {data.dtype.name if data.dtype else 'unknown'}; 8 bits are supported")
     scale, zero_point, _ = _parameters(node, None)
     if scale.size != 1:
         raise Refused("its activation is quantised per channel")
     return Quantization(float(scale.reshape(-1)[0]), int(zero_point.reshape(-1)[0]))
+
+
+_EIGHT_BITS = (ir.DataType.INT8, ir.DataType.UINT8, None)
 
 
 def _parameters(node: ir.Node, data: npt.NDArray[np.generic] | None) -> tuple[FloatArray, IntArray, bool]:
@@ -113,6 +119,8 @@ def _parameters(node: ir.Node, data: npt.NDArray[np.generic] | None) -> tuple[Fl
     unsigned = zero_point.dtype == np.uint8
     if zero_point.dtype not in (np.uint8, np.int8, np.int32):
         raise Refused(f"it is quantised to {zero_point.dtype}; 8 bits are supported")
+    if scale.size > 1 and (scale.ndim != 1 or node.attributes.get_int("block_size", 0)):
+        raise Refused("it is quantised in blocks; one scale, or one for each channel, is supported")
     signed = zero_point.astype(np.int64) - (128 if unsigned else 0)
     scale_array = scale.astype(np.float64)
     if not np.isfinite(scale_array).all() or (scale_array <= 0).any():
@@ -133,14 +141,16 @@ def _dequantized(node: ir.Node, operands: list[Constant | None]) -> Constant:
 
 
 def _quantized(node: ir.Node, operands: list[Constant | None]) -> Constant:
-    data = operands[0]
-    assert isinstance(data, np.ndarray)
+    value = operands[0]
+    assert value is not None
+    data = real(value).astype(np.float32)
     scale, zero_point, unsigned = _parameters(node, None)
     if scale.size > 1:
         along = [1] * data.ndim
         along[node.attributes.get_int("axis", 1)] = -1
         scale, zero_point = scale.reshape(along), zero_point.reshape(along)
-    values = np.clip(np.rint(data.astype(np.float64) / scale) + zero_point, -128, 127).astype(np.int64)
+    # ONNX Runtime divides in float32, which decides some ties.
+    values = np.clip(np.rint(data / scale.astype(np.float32)) + zero_point, -128, 127).astype(np.int64)
     return (values + 128).astype(np.uint8) if unsigned else values.astype(np.int8)
 
 

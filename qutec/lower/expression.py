@@ -14,6 +14,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx_ir as ir
 
+from qutec.errors import UnsupportedModelError
 from qutec.lower.builder import Builder, Refused, quantize_array
 from qutec.lower.constants import Constant, constant
 from qutec.lower.pointwise import Function
@@ -48,10 +49,12 @@ class Pending:
     """The same kernel with a constant added to its accumulator, None if it does not fit the channels."""
     after: tuple[Callable[[View], View], ...] = ()
     """Moves of elements to make once the result is there."""
+    origin: str = ""
+    """The node that the kernel computes, for error texts."""
 
     def clamped(self, clamp: Clamp) -> Pending:
         """The same kernel followed by a clamp."""
-        low, high = max(self.clamp[0], clamp[0]), min(self.clamp[1], clamp[1])
+        low, high = (min(max(bound, clamp[0]), clamp[1]) for bound in self.clamp)
         return replace(self, clamp=(low, high), quantization=None, biased=None)
 
     def then(self, move: Callable[[View], View], shape: tuple[int, ...]) -> Pending:
@@ -65,6 +68,8 @@ class Pointwise:
 
     base: View
     function: Function
+    origin: str = ""
+    """The last node of the chain, for error texts."""
 
 
 Expression: TypeAlias = View | Pending | Pointwise
@@ -99,11 +104,20 @@ class Context:
             raise Refused(f"its input '{value.name}' has no quantisation parameters")
         return known
 
+    def raw(self, value: ir.Value | None) -> View:
+        """The 8-bit codes of a value whose parameters its reader tells."""
+        known = self.expression(value)
+        return known if isinstance(known, View) else self.view(value)
+
     def realized(self, known: Expression, quantization: Quantization, name: str) -> View:
         """The int8 data of an expression at the given parameters; emits its call once."""
         key = (id(known), quantization)
         if key not in self._realized:
-            self._realized[key] = (known, self._realize(known, quantization, name))
+            try:
+                self._realized[key] = (known, self._realize(known, quantization, name))
+            except (Refused, UnsupportedModelError) as refusal:
+                origin = "" if isinstance(known, View) else known.origin
+                raise Refused(str(refusal), origin) from refusal
         return self._realized[key][1]
 
     def _realize(self, known: Expression, quantization: Quantization, name: str) -> View:

@@ -17,12 +17,25 @@ from qutec.lower.shapes import layer_name, static_shape
 from qutec.lower.view import View, channels_last_order, row_major
 from qutec.program import Concat, Fill, Quantization, Tensor
 
-__all__ = ["concat", "identity", "pad", "padded", "reshape", "slice_", "split", "transpose"]
+__all__ = ["cast", "concat", "identity", "pad", "padded", "reshape", "slice_", "split", "transpose"]
 
 
 def identity(context: Context, node: ir.Node) -> Expression:
-    """Identity, Dropout and Cast between float types: nothing happens."""
+    """Identity and Dropout: nothing happens."""
     return context.expression(node.inputs[0])
+
+
+def cast(context: Context, node: ir.Node) -> Expression:
+    """Cast between float types does nothing; 8-bit data as float is data of scale 1."""
+    source = _given(node.inputs[0])
+    if not ir.DataType(node.attributes.get_int("to", 1)).is_floating_point():
+        raise Refused("it makes integers of data")
+    if source.dtype in (ir.DataType.INT8, ir.DataType.UINT8):
+        zero_point = -128 if source.dtype == ir.DataType.UINT8 else 0
+        return context.told(context.raw(source), Quantization(1.0, zero_point))
+    if source.dtype is not None and not source.dtype.is_floating_point():
+        raise Refused(f"its data is {source.dtype.name}")
+    return context.expression(source)
 
 
 def reshape(context: Context, node: ir.Node) -> Expression:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.planner.plan import Alignment, PlanError
-from qutec.program import Add, Buffer, BufferKind, Call, Mul, Program, may_write_in_place, reads, writes
+from qutec.program import Buffer, BufferKind, Call, Program, Tensor
 
 __all__ = ["Block", "InPlace", "Item", "Problem", "build_problem", "live_bytes", "lower_bound", "merge"]
 
@@ -129,10 +129,10 @@ def _collect_uses(program: Program) -> dict[str, _Uses]:
             uses[name].writers.append(-1)
             uses[name].readers.append(0)
     for i, call in enumerate(program.calls):
-        for tensor in reads(call):
+        for tensor in call.reads:
             if _buffer(program, tensor.buffer, call).kind is not BufferKind.CONSTANT:
                 uses[tensor.buffer].readers.append(i)
-        output = _buffer(program, writes(call).buffer, call)
+        output = _buffer(program, call.writes.buffer, call)
         if output.kind is BufferKind.CONSTANT:
             raise PlanError(f"call {i} ({call.name}) writes the constant {output.name}")
         uses[output.name].writers.append(i)
@@ -166,14 +166,9 @@ def _buffer_items(program: Program, uses: Mapping[str, _Uses]) -> list[Item]:
     return items
 
 
-def _same_walk(call: Call, buffer: str) -> bool:
-    """Whether a call walks over `buffer` once, or twice in step: x + x may be in place, x + x[0] not."""
-    tensors = [tensor for tensor in reads(call) if tensor.buffer == buffer]
-    if len(tensors) == 1:
-        return True
-    if isinstance(call, Add | Mul):
-        return tensors[0] == tensors[1] and (call.outer == 1 or call.stride_1 == call.stride_2)
-    return False
+def _read_only_there(call: Call, source: Tensor) -> bool:
+    """Whether the call reads no other part of the buffer of `source`."""
+    return all(tensor == source for tensor in call.reads if tensor.buffer == source.buffer)
 
 
 def _in_place_pairs(program: Program, uses: Mapping[str, _Uses], items: Sequence[Item]) -> list[InPlace]:
@@ -186,18 +181,18 @@ def _in_place_pairs(program: Program, uses: Mapping[str, _Uses], items: Sequence
     index = {item.name: i for i, item in enumerate(items)}
     pairs: list[InPlace] = []
     for i, call in enumerate(program.calls):
-        target = writes(call)
+        target = call.writes
         if target.offset != 0 or uses[target.buffer].writers != [i]:
             continue
-        for source in dict.fromkeys(reads(call)):
+        for source in dict.fromkeys(call.reads):
             if source.buffer == target.buffer or source.buffer not in index or source.offset != 0:
                 continue
             before, after = items[index[source.buffer]], items[index[target.buffer]]
             if (
                 before.bytes == after.bytes
                 and before.last_use == i
-                and may_write_in_place(call, source)
-                and _same_walk(call, source.buffer)
+                and call.may_write_in_place(source)
+                and _read_only_there(call, source)
             ):
                 pairs.append(InPlace(i, index[source.buffer], index[target.buffer]))
     return pairs

@@ -15,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.planner.plan import Plan, PlanError
-from qutec.planner.regions import Indices, inputs, read_region, written_region
-from qutec.program import Add, BufferKind, Call, Mul, Program, Tensor, may_write_in_place, writes
+from qutec.program import BufferKind, Indices, Program, Tensor
 
 __all__ = ["validate_plan"]
 
@@ -127,9 +126,9 @@ class _Replay:
     def run(self, i: int) -> None:
         call = self._program.calls[i]
         who = f"call {i} ({call.name})"
-        output = writes(call)
-        written = self._region(who, output, written_region(call))
-        read = [(tensor, self._region(who, tensor, read_region(call, k))) for k, tensor in inputs(call)]
+        output = call.writes
+        written = self._region(who, output, call.written_region())
+        read = [(t, self._region(who, t, call.read_region(k))) for k, t in enumerate(call.reads)]
         for tensor, region in read:
             if not self._is_constant(tensor.buffer):
                 self._read(who, tensor.buffer, region)
@@ -224,7 +223,7 @@ class _Replay:
         if offset is None or not self._scratch[i]:
             return
         end = offset + self._scratch[i]
-        for tensor, region in (*read, (writes(self._program.calls[i]), written)):
+        for tensor, region in (*read, (self._program.calls[i].writes, written)):
             if self._is_constant(tensor.buffer):
                 continue
             address = self._address(tensor.buffer, region)
@@ -241,7 +240,7 @@ class _Replay:
     ) -> None:
         """The output may be on bytes that the call reads only element for element."""
         call = self._program.calls[i]
-        output = writes(call)
+        output = call.writes
         start = self._plan.offsets[output.buffer] + output.offset
         self._touched[self._address(output.buffer, written)] = i
         for tensor, region in read:
@@ -252,19 +251,8 @@ class _Replay:
             if not shared.size:
                 continue
             same_start = self._plan.offsets[tensor.buffer] + tensor.offset == start
-            if not (same_start and may_write_in_place(call, tensor) and _steps_with_output(call, tensor)):
+            if not (same_start and call.may_write_in_place(tensor)):
                 raise PlanError(
                     f"{who} writes {output.buffer} over {tensor.buffer}, which it still reads, "
                     f"at arena byte {address[shared[0]]}"
                 )
-
-
-def _steps_with_output(call: Call, tensor: Tensor) -> bool:
-    """Whether every walk of an elementwise call over a tensor keeps step with the output.
-
-    The two inputs can be one tensor of which one walk repeats blocks (stride 0).
-    """
-    if not isinstance(call, Add | Mul) or call.outer == 1:
-        return True
-    walks = ((call.input_1, call.stride_1), (call.input_2, call.stride_2))
-    return all(stride == call.inner for walked, stride in walks if walked == tensor)

@@ -67,7 +67,8 @@ class HostImage:
         if result.returncode < 0:
             return f"{self.project.prefix} was ended by signal {-result.returncode} on the host"
         if 0 < result.returncode < _EXIT_TRUNCATED - 1:
-            return f"{self.project.prefix} returned {self.project.status_name(result.returncode - 1)} on the host"
+            status = self.project.status_name(result.returncode - 1)
+            return f"{self.project.prefix} returned {status} on the host"
         return f"{self.project.prefix} ended with status {result.returncode} on the host"
 
 

@@ -29,6 +29,8 @@ class Machine:
     """One past the last byte of SRAM."""
     sram_limit: int
     """How much memory lies below `sram_top`."""
+    guard: int
+    """Painted bytes from `sram_top` on, where QEMU would not fault; 0 where it does."""
     io: int
     """16 MiB for QEMU's requests and results; not part of the target's SRAM."""
     instructions_per_tick: float
@@ -41,13 +43,14 @@ _MIB = 1024 * 1024
 
 
 def _mps2(machine: str, io: int, unicorn_model: str) -> Machine:
-    # SRAM is at 0x20000000 and once more behind; nothing follows the second image, so that QEMU too
-    # faults on what lies past the end.
-    return Machine(machine, 0, 0x1000, 4 * _MIB, 0x20800000, 4 * _MIB, io, 40.0, unicorn_model)
+    # QEMU's MPS2 ignores accesses to nowhere, so SRAM ends before its memory does, with a guard behind it.
+    return Machine(
+        machine, 0, 0x1000, 4 * _MIB, 0x203F0000, 4 * _MIB - 0x10000, 0x1000, io, 40.0, unicorn_model
+    )
 
 
 _AN385 = "mps2-an385"
-_AN547 = Machine("mps3-an547", 0x0, 0x70000000, 16 * _MIB, 0x31400000, 4 * _MIB, 0x72000000, 31.25, None)
+_AN547 = Machine("mps3-an547", 0x0, 0x70000000, 16 * _MIB, 0x31400000, 4 * _MIB, 0, 0x72000000, 31.25, None)
 
 _MACHINES = {
     "cortex-m0": _mps2(_AN385, 0x21000000, "CORTEX_M0"),
@@ -56,7 +59,16 @@ _MACHINES = {
     "cortex-m4": _mps2("mps2-an386", 0x21000000, "CORTEX_M4"),
     "cortex-m7": _mps2("mps2-an500", 0x60000000, "CORTEX_M7"),
     "cortex-m33": Machine(
-        "mps2-an505", 0x10000000, 0x10001000, 4 * _MIB, 0x38400000, 4 * _MIB, 0x80000000, 50.0, "CORTEX_M33"
+        "mps2-an505",
+        0x10000000,
+        0x10001000,
+        4 * _MIB,
+        0x38400000,
+        4 * _MIB,
+        0,
+        0x80000000,
+        50.0,
+        "CORTEX_M33",
     ),
     "cortex-m55": _AN547,
     "cortex-m85": _AN547,

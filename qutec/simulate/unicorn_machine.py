@@ -164,8 +164,12 @@ class UnicornMachine:
         try:
             self._cpu.run(self.image.symbols[function], idle, _TIMEOUT_SECONDS)
         except CpuError as error:
-            where = self.image.locate(self._cpu.register("PC"))
-            self._faults.append(f"{error}, in {where}")
+            pc = self._cpu.register("PC") & ~1
+            if self._flash[0] <= pc < self._flash[1]:
+                self._faults.append(f"{error}, in {self.image.locate(pc)}")
+            else:
+                # Where the architecture forbids execution Unicorn calls it an exception, not a fetch.
+                self._note("fetch", pc, 0)
         if self._faults:
             # What comes after the first fault follows from it.
             raise EmulationError(self._faults[0])

@@ -1,4 +1,4 @@
-"""Random kernel calls, and their encoding for kernel_runner.c."""
+"""Random kernel calls with their operands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
-from qutec.backends.cmsis_nn.scratch import scratch_bytes
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -28,12 +26,8 @@ from qutec.program import (
     Softmax,
     Tensor,
 )
-from qutec.targets import Core
-from tests.backends.kernel_oracle import run
 
 _INPUT, _SECOND, _OUTPUT = Tensor("input"), Tensor("second"), Tensor("output")
-_BLANK = 0x33
-"""What kernel_runner.c fills an output with before the call."""
 
 
 @dataclass(frozen=True)
@@ -228,30 +222,31 @@ def softmax(draw: Draw) -> Case:
 
 
 def add(draw: Draw) -> Case:
+    """Often, as in TensorFlow Lite, the input of the larger scale is scaled by exactly one half."""
     count = draw.integer(1, 70)
     low, high = draw.activation()
     sign = -1 if draw.chance(25) else 1
     call = Add(
-        "add",
-        _INPUT,
-        _SECOND,
-        _OUTPUT,
-        1,
-        count,
-        count,
-        count,
-        draw.integer(-127, 128),
-        draw.multiplier(),
-        draw.integer(-8, 0),
-        draw.integer(-127, 128),
-        sign * draw.multiplier(),
-        draw.integer(-8, 0),
-        20,
-        draw.integer(-128, 127),
-        draw.multiplier() * (-1 if draw.chance(10) else 1),
-        draw.integer(-24, -12),
-        low,
-        high,
+        name="add",
+        input_1=_INPUT,
+        input_2=_SECOND,
+        output=_OUTPUT,
+        outer=1,
+        inner=count,
+        stride_1=count,
+        stride_2=count,
+        input_1_offset=draw.integer(-127, 128),
+        input_1_multiplier=1 << 30 if (halved := draw.chance(50)) else draw.multiplier(),
+        input_1_shift=0 if halved else draw.integer(-8, 0),
+        input_2_offset=draw.integer(-127, 128),
+        input_2_multiplier=sign * draw.multiplier(),
+        input_2_shift=draw.integer(-8, 0),
+        left_shift=20,
+        output_offset=draw.integer(-128, 127),
+        output_multiplier=draw.multiplier() * (-1 if draw.chance(10) else 1),
+        output_shift=draw.integer(-24, -12),
+        activation_min=low,
+        activation_max=high,
     )
     return Case(call, draw.int8s(count), draw.int8s(count), alias=draw.integer(0, 2))
 
@@ -310,9 +305,13 @@ def gather(draw: Draw) -> Case:
     return Case(Gather("gather", _INPUT, _OUTPUT, index), draw.int8s(size))
 
 
+def _four(values: list[int]) -> tuple[int, int, int, int]:
+    return values[0], values[1], values[2], values[3]
+
+
 def copy(draw: Draw) -> Case:
     """A strided, perhaps mirrored, perhaps repeated view into a permuted view of an output with holes."""
-    dims = tuple(draw.integer(1, 5) for _ in range(4))
+    dims = _four([draw.integer(1, 5) for _ in range(4)])
     order = draw.rng.permutation(4) if draw.chance(60) else np.arange(4)
     input_strides, output_strides = [0] * 4, [0] * 4
     step = 1
@@ -326,7 +325,8 @@ def copy(draw: Draw) -> Case:
         input_strides[axis] = 0 if repeat else -step if mirror else step
         start += step * (dims[axis] - 1) if mirror and not repeat else 0
         step *= 1 if repeat else dims[axis]
-    call = Copy("copy", Tensor("input", start), _OUTPUT, dims, tuple(input_strides), tuple(output_strides))
+    strides = _four(input_strides), _four(output_strides)
+    call = Copy("copy", Tensor("input", start), _OUTPUT, dims, *strides)
     return Case(call, draw.int8s(step), output_bytes=output_bytes)
 
 
@@ -366,93 +366,3 @@ def wrong_in_arm(call: Call) -> bool:
 
 def draw_cases(makers: Iterable[Callable[[Draw], Case]], rounds: int, seed: int) -> list[Case]:
     return [m(Draw(seed * 1_000_003 + i * 101 + k)) for i in range(rounds) for k, m in enumerate(makers)]
-
-
-def _bytes(values: Int8Array) -> list[int]:
-    raw = values.astype(np.int8).tobytes()
-    words = np.frombuffer(raw + bytes(-len(raw) % 4), np.int32)
-    return [len(raw), *words.tolist()]
-
-
-def _words(values: npt.NDArray[np.int32] | list[int]) -> list[int]:
-    return [len(values), *(int(v) for v in values)]
-
-
-def _params(call: Call) -> tuple[int, list[int]]:
-    """The operation code of kernel_runner.c and the parameters that follow the operands."""
-    match call:
-        case Conv2D():
-            outputs, kh, kw, depth = call.weights.shape
-            shapes = [*call.input_shape, outputs, kh, kw, depth, *call.output_shape]
-            return 1, [*shapes, *call.stride, *call.padding, *call.dilation, *_offsets(call), 0]
-        case DepthwiseConv2D():
-            kh, kw, outputs = call.weights.shape
-            shapes = [*call.input_shape, 1, kh, kw, outputs, *call.output_shape]
-            offsets = _offsets(call)
-            geometry = [*shapes, *call.stride, *call.padding, *call.dilation]
-            return 2, [*geometry, *offsets, call.channel_multiplier]
-        case FullyConnected():
-            outputs, depth = call.weights.shape
-            limits = [call.output_offset, call.activation_min, call.activation_max]
-            return 3, [call.rows, depth, outputs, call.input_offset, call.filter_offset, *limits]
-        case AvgPool2D() | MaxPool2D():
-            shapes = [*call.input_shape, 1, *call.kernel, call.input_shape[3], *call.output_shape]
-            limits = [call.activation_min, call.activation_max]
-            return 4 + isinstance(call, MaxPool2D), [*shapes, *call.stride, *call.padding, *limits]
-        case Softmax():
-            return 6, [call.rows, call.row_size, call.multiplier, call.shift, call.diff_min]
-        case Add():
-            first = [call.input_1_offset, call.input_1_multiplier, call.input_1_shift]
-            second = [call.input_2_offset, call.input_2_multiplier, call.input_2_shift, call.left_shift]
-            return 7, [*first, *second, *_output_stage(call)]
-        case Mul():
-            return 8, [call.input_1_offset, call.input_2_offset, *_output_stage(call)]
-        case Concat():
-            return 9, [call.inner[0], call.outer, sum(call.inner)]
-        case Lookup():
-            return 10, [call.count]
-        case Copy():
-            strides = [*call.input_strides, *call.output_strides]
-            return 11, [call.input.offset, call.output.offset, *call.dims, *strides]
-        case Gather():
-            return 12, [len(call.index)]
-        case _:
-            raise TypeError(f"no encoding for {type(call).__name__}")
-
-
-def _offsets(call: Conv2D | DepthwiseConv2D) -> list[int]:
-    return [call.input_offset, call.output_offset, call.activation_min, call.activation_max]
-
-
-def _output_stage(call: Add | Mul) -> list[int]:
-    stage = [call.output_offset, call.output_multiplier, call.output_shift]
-    return [*stage, call.activation_min, call.activation_max, call.inner]
-
-
-def _channel_data(call: Call) -> tuple[list[int], list[int], list[int]]:
-    """Bias, multiplier and shift words; a gather brings its uint16 indices as multipliers."""
-    match call:
-        case Conv2D() | DepthwiseConv2D():
-            return call.bias.tolist(), call.multiplier.tolist(), call.shift.tolist()
-        case FullyConnected():
-            return call.bias.tolist(), [call.multiplier], [call.shift]
-        case Gather():
-            index = call.index.astype(np.uint16)
-            return [], np.resize(index, len(index) + len(index) % 2).view(np.int32).tolist(), []
-        case _:
-            return [], [], []
-
-
-def encode(cases: list[Case], core: Core) -> list[int]:
-    """The words of `case_words`, with the oracle's outputs and the scratch planned for `core`."""
-    words: list[int] = []
-    for number, case in enumerate(cases):
-        operation, params = _params(case.call)
-        blank = np.full(case.output_bytes, _BLANK, np.int8)
-        expected = run(case.call, case.data, case.second, blank)
-        words += [operation, scratch_bytes(case.call, core), case.alias, number % 4]
-        words += [*_bytes(case.data), *_bytes(case.second)]
-        for values in _channel_data(case.call):
-            words += _words(values)
-        words += [*_bytes(expected), *params]
-    return [*words, 0]

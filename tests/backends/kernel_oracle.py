@@ -38,8 +38,8 @@ def _doubling_high(a: int, b: int) -> int:
 
 
 def _divide_by_pot(value: int, exponent: int) -> int:
-    quotient, remainder = divmod(abs(value), 2**exponent)
-    rounded = quotient + (2 * remainder >= 2**exponent)
+    quotient, remainder = divmod(abs(value), 1 << exponent)
+    rounded = quotient + 1 if 2 * remainder >= 1 << exponent else quotient
     return rounded if value >= 0 else -rounded
 
 
@@ -224,7 +224,7 @@ def run(call: Call, data: Int8Array, second: Int8Array, blank: Int8Array) -> Int
         case Add() | Mul():
             return _elementwise(call, data, second)
         case Lookup():
-            return call.table[data.astype(int) + 128]
+            return np.asarray(call.table[data.astype(int) + 128], np.int8)
         case Concat():
             rows = [part.reshape(call.outer, -1) for part in (data, second)]
             return np.concatenate(rows, axis=1).ravel()

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Runs the kernel calls encoded in `case_words` (kernel_cases.py writes them) and compares every output byte.
+
+    /* Runs the kernel calls encoded in `case_words` (kernel_encoding.py writes them) and compares every output byte.
  *
  * Links with the bundled kernels or with Arm's CMSIS-NN. On a host each array is a heap block of its exact
  * size, so that AddressSanitizer sees every stray access; on a Cortex-M, guards around the output and the
@@ -16,7 +17,8 @@
 
 extern const int32_t case_words[];
 
-enum { OP_END, OP_CONV, OP_DEPTHWISE, OP_FC, OP_AVGPOOL, OP_MAXPOOL, OP_SOFTMAX, OP_ADD, OP_MUL, OP_CONCAT, OP_LOOKUP, OP_COPY, OP_GATHER, OP_VECTOR_SUM };
+enum { OP_END, OP_CONV, OP_DEPTHWISE, OP_FC, OP_AVGPOOL, OP_MAXPOOL, OP_SOFTMAX, OP_ADD, OP_MUL, OP_CONCAT,
+    OP_LOOKUP, OP_COPY, OP_GATHER, OP_VECTOR_SUM };
 
 #if defined(__arm__)
 
@@ -188,7 +190,8 @@ static void run_case(int32_t number, int32_t operation)
     int32_t *shifts = next_words();
     const int32_t expected_bytes = *cursor;
     const int8_t *expected = next_bytes(0);
-    int8_t *output = (int8_t *)allocate((size_t)expected_bytes + (size_t)shift + GUARD_BYTES * (sizeof(void *) == 4));
+
+            int8_t *output = (int8_t *)allocate((size_t)expected_bytes + (size_t)shift + GUARD_BYTES * (sizeof(void *) == 4));
     cmsis_nn_context ctx = {NULL, 0};
     arm_cmsis_nn_status status = ARM_CMSIS_NN_SUCCESS;
     int8_t *target = output + shift;
@@ -222,13 +225,19 @@ static void run_case(int32_t number, int32_t operation)
         const int32_t ch_mult = next();
         const cmsis_nn_per_channel_quant_params quant = {multiplier, shifts};
         if (operation == OP_CONV) {
-            const cmsis_nn_conv_params params = {input_offset, output_offset, stride, padding, dilation, {min, max}};
-            ctx = scratch(number, arm_convolve_wrapper_s8_get_buffer_size(&params, &in, &filter, &out), planned);
-            status = arm_convolve_wrapper_s8(&ctx, &params, &quant, &in, input, &filter, second, &bias_dims, bias, &out, target);
+            const cmsis_nn_conv_params params = {input_offset, output_offset, stride, padding, dilation, {min,
+                max}};
+            ctx = scratch(number, arm_convolve_wrapper_s8_get_buffer_size(&params, &in, &filter, &out),
+                planned);
+            status = arm_convolve_wrapper_s8(&ctx, &params, &quant, &in, input, &filter, second, &bias_dims,
+                bias, &out, target);
         } else {
-            const cmsis_nn_dw_conv_params params = {input_offset, output_offset, ch_mult, stride, padding, dilation, {min, max}};
-            ctx = scratch(number, arm_depthwise_conv_wrapper_s8_get_buffer_size(&params, &in, &filter, &out), planned);
-            status = arm_depthwise_conv_wrapper_s8(&ctx, &params, &quant, &in, input, &filter, second, &bias_dims, bias, &out, target);
+            const cmsis_nn_dw_conv_params params = {input_offset, output_offset, ch_mult, stride, padding,
+                dilation, {min, max}};
+            ctx = scratch(number, arm_depthwise_conv_wrapper_s8_get_buffer_size(&params, &in, &filter, &out),
+                planned);
+            status = arm_depthwise_conv_wrapper_s8(&ctx, &params, &quant, &in, input, &filter, second,
+                &bias_dims, bias, &out, target);
         }
         break;
     }
@@ -244,7 +253,8 @@ static void run_case(int32_t number, int32_t operation)
         const cmsis_nn_dims bias_dims = {1, 1, 1, outputs};
         cursor += 5;
         ctx = scratch(number, arm_fully_connected_s8_get_buffer_size(&filter), planned);
-        status = arm_fully_connected_s8(&ctx, &params, &quant, &in, input, &filter, second, &bias_dims, bias, &out, target);
+        status = arm_fully_connected_s8(&ctx, &params, &quant, &in, input, &filter, second, &bias_dims, bias,
+            &out, target);
         break;
     }
     case OP_AVGPOOL:
@@ -269,16 +279,21 @@ static void run_case(int32_t number, int32_t operation)
         cursor += 5;
         break;
     case OP_ADD:
-        status = arm_elementwise_add_s8(input, second, cursor[0], cursor[1], cursor[2], cursor[3], cursor[4], cursor[5], cursor[6], target, cursor[7], cursor[8], cursor[9], cursor[10], cursor[11], cursor[12]);
+        status = arm_elementwise_add_s8(input, second, cursor[0], cursor[1], cursor[2], cursor[3], cursor[4],
+            cursor[5], cursor[6], target, cursor[7], cursor[8], cursor[9], cursor[10], cursor[11],
+            cursor[12]);
         cursor += 13;
         break;
     case OP_MUL:
-        status = arm_elementwise_mul_s8(input, second, cursor[0], cursor[1], target, cursor[2], cursor[3], cursor[4], cursor[5], cursor[6], cursor[7]);
+        status = arm_elementwise_mul_s8(input, second, cursor[0], cursor[1], target, cursor[2], cursor[3],
+            cursor[4], cursor[5], cursor[6], cursor[7]);
         cursor += 8;
         break;
     case OP_CONCAT:
-        arm_concatenation_s8_x(input, (uint16_t)cursor[0], (uint16_t)cursor[1], 1, 1, target, (uint16_t)cursor[2], 0);
-        arm_concatenation_s8_x(second, (uint16_t)(cursor[2] - cursor[0]), (uint16_t)cursor[1], 1, 1, target, (uint16_t)cursor[2], (uint32_t)cursor[0]);
+        arm_concatenation_s8_x(input, (uint16_t)cursor[0], (uint16_t)cursor[1], 1, 1, target,
+            (uint16_t)cursor[2], 0);
+        arm_concatenation_s8_x(second, (uint16_t)(cursor[2] - cursor[0]), (uint16_t)cursor[1], 1, 1, target,
+            (uint16_t)cursor[2], (uint32_t)cursor[0]);
         cursor += 3;
         break;
 #ifdef WITH_QUTE_KERNELS

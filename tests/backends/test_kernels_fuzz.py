@@ -16,7 +16,8 @@ import pytest
 
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files
 from qutec.targets import Core, target
-from tests.backends.kernel_cases import OWN, SHARED, Case, draw_cases, encode, wrong_in_arm
+from tests.backends.kernel_cases import OWN, SHARED, Case, draw_cases, wrong_in_arm
+from tests.backends.kernel_encoding import encode
 
 _HERE = Path(__file__).parent
 _ROUNDS = int(os.environ.get("QUTEC_FUZZ_ROUNDS", "40"))

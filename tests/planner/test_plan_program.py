@@ -10,7 +10,7 @@ import pytest
 from qutec.planner import Alignment, Plan, PlanError, SearchLimits, plan_program, validate_plan
 from qutec.planner.first_fit import solve
 from qutec.planner.problem import Item, Problem, build_problem, merge
-from qutec.program import BufferKind, Port, Program, Tensor, may_write_in_place, reads, writes
+from qutec.program import BufferKind, Port, Program, Tensor
 from tests.planner.programs import add, concat, copy_rows, dense, fill, lookup, program, random_program
 
 
@@ -187,7 +187,7 @@ def _lifetimes(net: Program) -> dict[str, tuple[int, int]]:
             times += [-1, 0]
         if net.buffers[name].kind is BufferKind.OUTPUT:
             times.append(end)
-        times += [i for i, c in enumerate(net.calls) if name in {t.buffer for t in (*reads(c), writes(c))}]
+        times += [i for i, c in enumerate(net.calls) if name in {t.buffer for t in (*c.reads, c.writes)}]
     return {name: (min(times), max(times)) for name, times in used.items()}
 
 
@@ -196,11 +196,11 @@ def _smallest_peak(net: Program, scratch: list[int]) -> int:
     life = _lifetimes(net)
     choices: list[list[tuple[str, str] | None]] = []
     for i, call in enumerate(net.calls):
-        target = writes(call).buffer
+        target = call.writes.buffer
         pairs = {
             (t.buffer, target)
-            for t in reads(call)
-            if may_write_in_place(call, t)
+            for t in call.reads
+            if call.may_write_in_place(t)
             and life[t.buffer][1] == i
             and net.buffers[t.buffer].bytes == net.buffers[target].bytes
         }

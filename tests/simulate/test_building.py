@@ -167,8 +167,8 @@ FULLY_CONNECTED = """
     const cmsis_nn_fc_params parameters = {3, 0, -5, {-128, 127}};
     const cmsis_nn_per_tensor_quant_params scale = {1518500250, -3};
     const cmsis_nn_dims vector = {1, 1, 1, 24}, weights_dims = {24, 1, 1, 24};
-    if (arm_fully_connected_s8(&none, &parameters, &scale, &vector, arena, &weights_dims, matrix, &vector, bias,
-                               &vector, arena + 72) != ARM_CMSIS_NN_SUCCESS) {
+    if (arm_fully_connected_s8(&none, &parameters, &scale, &vector, arena, &weights_dims, matrix, &vector,
+                               bias, &vector, arena + 72) != ARM_CMSIS_NN_SUCCESS) {
         status = TOY_ERROR_KERNEL;
     }
 """
@@ -179,14 +179,10 @@ def test_arms_library_takes_the_place_of_the_bundled_kernels(project: Path) -> N
     if not path:
         pytest.skip("CMSIS_NN_PATH names no copy of CMSIS-NN")
     cmsis_nn = Path(path)
-    source = (
-        (project / "toy.c")
-        .read_text()
-        .replace('#include "toy.h"', '#include "toy.h"\n#include "arm_nnfunctions.h"')
-    )
-    (project / "toy.c").write_text(
-        source.replace("toy_status status = TOY_OK;", "toy_status status = TOY_OK;" + FULLY_CONNECTED)
-    )
+    source = (project / "toy.c").read_text()
+    source = source.replace('#include "toy.h"', '#include "toy.h"\n#include "arm_nnfunctions.h"')
+    source = source.replace("toy_status status = TOY_OK;", "toy_status status = TOY_OK;" + FULLY_CONNECTED)
+    (project / "toy.c").write_text(source)
     # A bundled header that must not be found in place of Arm's.
     (project / "kernels" / "arm_nnfunctions.h").write_text("#error bundled header\n")
     (project / "kernels" / "arm_fully_connected_s8.c").write_text("#error bundled kernel\n")
@@ -212,7 +208,9 @@ static void fill(void) { for (int i = 0; i < 128; ++i) { area[i] = wanted[i] = (
 static int same(void) { for (int i = 0; i < 128; ++i) { if (area[i] != wanted[i]) { return 0; } } return 1; }
 int main(void)
 {
-    for (size_t to = 0; to < 60; ++to) for (size_t from = 0; from < 60; ++from) for (size_t n = 0; n < 45; ++n) {
+    for (size_t to = 0; to < 60; ++to)
+    for (size_t from = 0; from < 60; ++from)
+    for (size_t n = 0; n < 45; ++n) {
         uint8_t copy[128];
         fill();
         for (size_t i = 0; i < n; ++i) { copy[i] = wanted[from + i]; }

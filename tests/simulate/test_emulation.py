@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
@@ -126,10 +127,11 @@ def test_unicorn_names_the_function_that_writes_past_the_arena(build: Build, off
 
 
 @pytest.mark.parametrize("core", CORES)
-@pytest.mark.parametrize(("offset", "message"), [(100, "1 bytes past the end of the arena"), (112, "qute_toy_poke")])
-def test_qemu_sees_a_write_past_the_arena(build: Build, core: str, offset: int, message: str) -> None:
+@pytest.mark.parametrize(("offset", "past"), [(100, 1), (112, 13)])
+def test_qemu_sees_a_write_past_the_arena(build: Build, core: str, offset: int, past: int) -> None:
     require("qemu", "gcc")
     image = build(OVERRUN.format(offset=offset), core=core, compiler="gcc")
+    message = rf"wrote {past} bytes past the end of the arena|fault .*in qute_toy_poke\+0x"
     with pytest.raises(EmulationError, match=message):
         run_image(image, sample(0), sram_bytes=4096, emulator="qemu")
 
@@ -164,25 +166,20 @@ def test_unicorn_names_wild_accesses(build: Build, statement: str, message: str)
 
 
 @pytest.mark.parametrize("emulator", EMULATORS)
-@pytest.mark.parametrize("page_offset", [0, 8, 1000])
-def test_exactly_the_given_sram_is_there_for_the_stack(
-    build: Build, emulator: Emulator, page_offset: int
-) -> None:
+def test_exactly_the_given_sram_is_there_for_the_stack(build: Build, emulator: Emulator) -> None:
     require(emulator)
-    plain = build("qute_toy_use_stack();")
-    fixed = plain.machine.sram_top - plain.stack_top
-    used = run_image(plain, sample(0), sram_bytes=None, emulator=emulator).stack_bytes
-    # An image whose arena ends elsewhere has its stack limit elsewhere in a page.
-    size = fixed + used
-    result = run_image(plain, sample(0), sram_bytes=size, emulator=emulator)
-    assert result.stack_bytes == used
-    with pytest.raises(EmulationError, match="stack overflow"):
-        run_image(plain, sample(0), sram_bytes=size - 1 - page_offset % 200, emulator=emulator)
+    image = build("qute_toy_use_stack();")
+    fixed = image.machine.sram_top - image.stack_top
+    used = run_image(image, sample(0), sram_bytes=None, emulator=emulator).stack_bytes
+    assert run_image(image, sample(0), sram_bytes=fixed + used, emulator=emulator).stack_bytes == used
+    for missing in (1, 200):
+        with pytest.raises(EmulationError, match="stack overflow"):
+            run_image(image, sample(0), sram_bytes=fixed + used - missing, emulator=emulator)
 
 
 def test_no_room_for_a_stack_is_a_misfit(build: Build) -> None:
     image = build()
-    with pytest.raises(DoesNotFitError, match="100|112"):
+    with pytest.raises(DoesNotFitError, match="its arena takes 112"):
         run_image(image, sample(0), sram_bytes=112)
 
 
@@ -223,14 +220,12 @@ def test_many_samples_on_one_machine(build: Build, emulator: Emulator) -> None:
         np.testing.assert_array_equal(output, expected(inputs))
 
 
-def test_static_data_starts_as_c_says(build: Build) -> None:
-    require("unicorn")
-    image = build("static volatile int8_t seven = 7, zero; arena[72] = (int8_t)(seven + zero); seven = 9;")
+@pytest.mark.parametrize("emulator", EMULATORS)
+def test_static_data_starts_as_c_says(build: Build, emulator: Emulator) -> None:
+    require(emulator)
+    image = build("static volatile int8_t seven = 7, zero; arena[72] = (int8_t)(seven + zero);")
     assert image.data_bytes > 0
-    for emulator in EMULATORS:
-        require(emulator)
-        result = run_image(image, sample(0), sram_bytes=None, emulator="unicorn")
-        assert result.outputs[0][0] == 7
+    assert run_image(image, sample(0), sram_bytes=None, emulator=emulator).outputs[0][0] == 7
 
 
 @pytest.mark.parametrize("core", ["cortex-m4", "cortex-m33"])
@@ -245,7 +240,8 @@ def test_wrong_inputs_are_refused(build: Build) -> None:
     require("unicorn")
     image = build()
     left, right = sample(0)
-    for inputs in ([left], [left, right[:-1]], [left, right.astype(np.int16)]):
+    wrong: list[list[Any]] = [[left], [left, right[:-1]], [left, right.astype(np.int16)]]
+    for inputs in wrong:
         with pytest.raises(UsageError, match="input"):
             run_image(image, inputs, sram_bytes=None)
 

@@ -83,7 +83,8 @@ static int32_t leading_zeros(uint32_t value)
 #endif
 }
 
-static void softmax_row(const int8_t *input, int32_t size, int32_t mult, int32_t shift, int32_t diff_min, int8_t *output)
+static void softmax_row(
+    const int8_t *input, int32_t size, int32_t mult, int32_t shift, int32_t diff_min, int8_t *output)
 {
     int32_t max = INT8_MIN;
     uint32_t sum = 0;

@@ -72,7 +72,8 @@ QUTE_INLINE void multiply_block(const int8_t *input,
 }
 
 /* bias + offset * sum of the weights */
-static int32_t initial_sum(const qute_channels *channels, int32_t channel, const int8_t *weights, int32_t depth, int32_t offset)
+static int32_t initial_sum(
+    const qute_channels *channels, int32_t channel, const int8_t *weights, int32_t depth, int32_t offset)
 {
     int32_t sum = 0;
     int32_t i = 0;

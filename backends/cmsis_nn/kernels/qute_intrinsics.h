@@ -134,6 +134,14 @@ QUTE_INLINE int32_t qute_smlatt(uint32_t a, uint32_t b, int32_t sum)
     return result;
 }
 
+/* sum + a * b / 2^32, rounded half up. */
+QUTE_INLINE int32_t qute_smmlar(int32_t a, int32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smmlar %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
 /* The larger of each of four signed bytes. */
 QUTE_INLINE uint32_t qute_max_s8x4(uint32_t a, uint32_t b)
 {

@@ -25,7 +25,8 @@ typedef struct {
     uint32_t measured;    // 1: first measure with the first sample, then run all samples
     uint32_t arena;       // address
     uint32_t stack_paint; // lowest address that is painted; below the stack's limit
-    uint32_t reserved[3];
+    uint32_t arena_end;   // one past the last byte that is painted and written out
+    uint32_t reserved[2];
     int8_t inputs[];
 } sim_request;
 
@@ -224,7 +225,7 @@ static void emit_outputs(void)
 
 static void run_measured(uint8_t *arena)
 {
-    const uint32_t arena_end = (IO->arena + SIM_ARENA_BYTES + 15u) & ~15u;
+    const uint32_t arena_end = IO->arena_end;
     for (uint32_t pass = 0; pass < MEASURED_PASSES; ++pass) {
         paint(IO->arena, arena_end, pass);
         require_ok(sim_init(arena));
