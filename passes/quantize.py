@@ -138,10 +138,15 @@ class _Writer:
         for node, position in readers:
             node.replace_input_with(position, dequantize.outputs[0])
         producer = value.producer()
-        if producer is None:
+        if producer is not None:
+            self._graph.insert_after(producer, [quantize, dequantize])
+        elif len(self._graph):
             self._graph.insert_before(self._graph[0], [quantize, dequantize])
         else:
-            self._graph.insert_after(producer, [quantize, dequantize])
+            self._graph.extend([quantize, dequantize])
+        if value.is_graph_input():
+            # An output by the name of an input is that input; neither can have another name.
+            return
         for position, output in enumerate(self._graph.outputs):
             if output is value:
                 result = dequantize.outputs[0]

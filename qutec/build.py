@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,18 +67,20 @@ class Build:
         Raises UsageError.
         """
         target = Path(folder)
-        if target.exists() and not _replaceable(target):
-            raise UsageError(f"'{target}' exists and is not a qutec build; choose another folder")
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as made:
-                fresh, old = Path(made) / "new", Path(made) / "old"
+            place = Path(os.path.realpath(target))
+            if place.exists() and not _replaceable(place):
+                raise UsageError(f"'{target}' exists and is not a qutec build; choose another folder")
+            if Path.cwd().is_relative_to(place):
+                raise UsageError(f"'{target}' cannot be replaced from inside; choose another folder")
+            with _made_parents(place), _temporary_folder(place.parent) as made:
+                fresh, old = made / "new", made / "old"
                 self._write(fresh)
-                if target.exists():
-                    target.rename(old)
-                fresh.rename(target)
-        except OSError as error:
-            raise UsageError(f"cannot write '{target}': {error.strerror or error}") from error
+                _exchange(fresh, place, old)
+        except (OSError, ValueError) as error:
+            # ValueError: a path with a null byte.
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise UsageError(f"cannot write '{target}': {reason}") from error
         return target
 
     def _write(self, folder: Path) -> None:
@@ -103,4 +108,48 @@ def stored_inputs(ports: list[PortInfo], x: npt.ArrayLike | Mapping[str, npt.Arr
 
 
 def _replaceable(folder: Path) -> bool:
-    return folder.is_dir() and ((folder / "report.json").is_file() or not any(folder.iterdir()))
+    """Whether it is an empty folder, or one that `save` wrote."""
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(report, dict) and "qutec_version" in report
+
+
+def _exchange(fresh: Path, place: Path, old: Path) -> None:
+    """Put `fresh` in its place; what is there goes to `old`, and comes back if that fails."""
+    if not place.exists():
+        fresh.rename(place)
+        return
+    place.rename(old)
+    try:
+        fresh.rename(place)
+    except BaseException:
+        old.rename(place)
+        raise
+
+
+@contextmanager
+def _made_parents(place: Path) -> Iterator[None]:
+    """Makes the folders above `place`, and removes those that it made where the body fails."""
+    missing = [parent for parent in place.parents if not parent.exists()]
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
+
+
+@contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    """A folder beside the place to write, since only there a rename is atomic."""
+    # What remains of an old build because something holds it open is no reason to call the new one unwritten.
+    with tempfile.TemporaryDirectory(prefix=".qutec-", dir=parent, ignore_cleanup_errors=True) as made:
+        yield Path(made)

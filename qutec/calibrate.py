@@ -57,7 +57,7 @@ def load_samples(data: str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike],
         wanted = "'x'" if len(inputs) == 1 else ", ".join(f"'{name}'" for name in missing)
         found = ", ".join(f"'{name}'" for name in arrays) or "nothing"
         raise DataError(f"the data has no array {wanted}; it has {found}")
-    samples = {entry.name: _checked(np.asarray(arrays[entry.name]), entry) for entry in inputs}
+    samples = {entry.name: _checked(_array(arrays[entry.name], entry.name), entry) for entry in inputs}
     counts = {len(array) for array in samples.values()}
     if len(counts) > 1:
         raise DataError(f"the inputs have different numbers of samples: {sorted(counts)}")
@@ -180,6 +180,13 @@ def read_arrays(path: str | Path) -> Mapping[str, npt.NDArray[np.generic]]:
         raise DataError(f"'{path}' cannot be read: {error}") from error
 
 
+def _array(data: npt.ArrayLike, name: str) -> npt.NDArray[np.generic]:
+    try:
+        return np.asarray(data)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"the data for '{name}' is not an array of numbers: {error}") from error
+
+
 def _checked(array: npt.NDArray[np.generic], entry: _Input) -> npt.NDArray[np.float32]:
     if array.dtype.kind not in "fiub":
         raise DataError(f"the data for '{entry.name}' is of type {array.dtype}, not numbers")
@@ -193,6 +200,8 @@ def _checked(array: npt.NDArray[np.generic], entry: _Input) -> npt.NDArray[np.fl
         raise DataError(f"the data for '{entry.name}' has shape {list(array.shape)}; [{wanted}] is wanted")
     if len(array) == 0:
         raise DataError(f"the data for '{entry.name}' has no samples")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"the data for '{entry.name}' has NaN or infinite values")
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
+    if not np.isfinite(values).all():
+        raise DataError(f"the data for '{entry.name}' has NaN or infinite values (as float32)")
+    return values

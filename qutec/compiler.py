@@ -156,10 +156,15 @@ def _check_budgets(report: Report, program: Program, plan: Plan) -> None:
 def _sample(program: Program, model: ir.Model, calibration: Calibration | None) -> Sequence[Int8Array]:
     """One input for example/main.c: the first calibration sample, else the zero points."""
     ports = [PortInfo.of(port) for port in program.inputs]
-    if is_quantized(model) and (calibration is None or calibration == "random"):
+    if is_quantized(model) and (calibration is None or _is_random(calibration)):
         return [np.full(port.size, port.zero_point, np.int8) for port in ports]
     samples = calibration_samples(model, calibration)
     return [port.to_memory(port.stored(samples[port.name][:1])[0]) for port in ports]
+
+
+def _is_random(calibration: Calibration | None) -> bool:
+    # An array compared with a word would compare element by element.
+    return isinstance(calibration, str) and calibration == "random"
 
 
 def _calibration_words(model: ir.Model, calibration: Calibration | None, method: CalibrationMethod) -> str:
@@ -167,13 +172,13 @@ def _calibration_words(model: ir.Model, calibration: Calibration | None, method:
         return "the model's own parameters"
     samples = calibration_samples(model, calibration)
     count = len(next(iter(samples.values())))
-    kind = "random inputs" if calibration == "random" else "inputs"
+    kind = "random inputs" if _is_random(calibration) else "inputs"
     return f"calibrated on {count:,} {kind} ({method})"
 
 
 def _warnings(loaded: LoadedModel, calibration: Calibration | None) -> tuple[str, ...]:
     found = list(loaded.warnings)
-    if isinstance(calibration, str) and calibration == "random" and not is_quantized(loaded.model):
+    if _is_random(calibration) and not is_quantized(loaded.model):
         found.append(
             "calibrated on random noise: sizes and speed are right, answers are worthless. "
             "Compile again with real inputs (--calibration data.npz) before this goes anywhere"

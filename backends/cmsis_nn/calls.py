@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.text import c_int
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -103,8 +105,7 @@ class CallWriter:
         params = self._const.struct(
             "cmsis_nn_conv_params",
             f"conv_params_{index}",
-            f"{{{call.input_offset}, {call.output_offset}, {_window(call.stride, call.padding, call.dilation)}, "
-            f"{{{call.activation_min}, {call.activation_max}}}}}",
+            f"{{{call.input_offset}, {call.output_offset}, {_window(call)}, {_activation(call)}}}",
         )
         dims = [
             self._dims(call.input_shape),
@@ -112,16 +113,15 @@ class CallWriter:
             self._dims((1, 1, 1, filters)),
             self._dims(call.output_shape),
         ]
-        self.checks.append(
-            ScratchCheck(
-                f"arm_convolve_wrapper_s8_get_buffer_size(&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]})",
-                scratch.size,
-            )
-        )
+        getter = "arm_convolve_wrapper_s8_get_buffer_size"
+        arguments = f"&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]}"
+        self.checks.append(ScratchCheck(f"{getter}({arguments})", scratch.size))
+        context, pointer = self._context(scratch)
+        quant = self._per_channel(index, call)
         return _lines(
-            scratch.context(),
-            self._per_channel(index, call),
-            f"return arm_convolve_wrapper_s8(&context, &{params}, &quant,",
+            *context,
+            *quant,
+            f"return arm_convolve_wrapper_s8({pointer}, &{params}, &quant,",
             f"                               &{dims[0]}, {self.address(call.input)},",
             f"                               &{dims[1]}, {self._weights(index, call.weights)},",
             f"                               &{dims[2]}, {self._array(index, 'bias', call.bias)},",
@@ -134,8 +134,7 @@ class CallWriter:
             "cmsis_nn_dw_conv_params",
             f"depthwise_params_{index}",
             f"{{{call.input_offset}, {call.output_offset}, {call.channel_multiplier}, "
-            f"{_window(call.stride, call.padding, call.dilation)}, "
-            f"{{{call.activation_min}, {call.activation_max}}}}}",
+            f"{_window(call)}, {_activation(call)}}}",
         )
         dims = [
             self._dims(call.input_shape),
@@ -143,16 +142,15 @@ class CallWriter:
             self._dims((1, 1, 1, channels)),
             self._dims(call.output_shape),
         ]
-        self.checks.append(
-            ScratchCheck(
-                f"arm_depthwise_conv_wrapper_s8_get_buffer_size(&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]})",
-                scratch.size,
-            )
-        )
+        getter = "arm_depthwise_conv_wrapper_s8_get_buffer_size"
+        arguments = f"&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]}"
+        self.checks.append(ScratchCheck(f"{getter}({arguments})", scratch.size))
+        context, pointer = self._context(scratch)
+        quant = self._per_channel(index, call)
         return _lines(
-            scratch.context(),
-            self._per_channel(index, call),
-            f"return arm_depthwise_conv_wrapper_s8(&context, &{params}, &quant,",
+            *context,
+            *quant,
+            f"return arm_depthwise_conv_wrapper_s8({pointer}, &{params}, &quant,",
             f"                                     &{dims[0]}, {self.address(call.input)},",
             f"                                     &{dims[1]}, {self._weights(index, call.weights)},",
             f"                                     &{dims[2]}, {self._array(index, 'bias', call.bias)},",
@@ -164,11 +162,12 @@ class CallWriter:
         params = self._const.struct(
             "cmsis_nn_fc_params",
             f"dense_params_{index}",
-            f"{{{call.input_offset}, {call.filter_offset}, {call.output_offset}, "
-            f"{{{call.activation_min}, {call.activation_max}}}}}",
+            f"{{{call.input_offset}, {call.filter_offset}, {call.output_offset}, {_activation(call)}}}",
         )
         quant = self._const.struct(
-            "cmsis_nn_per_tensor_quant_params", f"dense_quant_{index}", f"{{{call.multiplier}, {call.shift}}}"
+            "cmsis_nn_per_tensor_quant_params",
+            f"dense_quant_{index}",
+            f"{{{c_int(call.multiplier)}, {call.shift}}}",
         )
         dims = [
             self._dims((call.rows, 1, 1, inputs)),
@@ -177,9 +176,10 @@ class CallWriter:
             self._dims((call.rows, 1, 1, outputs)),
         ]
         self.checks.append(ScratchCheck(f"arm_fully_connected_s8_get_buffer_size(&{dims[1]})", scratch.size))
+        context, pointer = self._context(scratch)
         return _lines(
-            scratch.context(),
-            f"return arm_fully_connected_s8(&context, &{params}, &{quant},",
+            *context,
+            f"return arm_fully_connected_s8({pointer}, &{params}, &{quant},",
             f"                              &{dims[0]}, {self.address(call.input)},",
             f"                              &{dims[1]}, {self._weights(index, call.weights)},",
             f"                              &{dims[2]}, {self._array(index, 'bias', call.bias)},",
@@ -189,21 +189,24 @@ class CallWriter:
     def _avg_pool(self, index: int, call: AvgPool2D, scratch: _Scratch) -> str:
         getter = f"arm_avgpool_s8_get_buffer_size({call.output_shape[2]}, {call.input_shape[3]})"
         self.checks.append(ScratchCheck(getter, scratch.size))
-        return _lines(scratch.context(), self._pool(index, call, "arm_avgpool_s8"))
+        return self._pool(index, call, "arm_avgpool_s8", scratch)
 
     def _max_pool(self, index: int, call: MaxPool2D) -> str:
-        return _lines(_Scratch(None, 0).context(), self._pool(index, call, "arm_max_pool_s8"))
+        return self._pool(index, call, "arm_max_pool_s8", _Scratch(None, 0))
 
-    def _pool(self, index: int, call: AvgPool2D | MaxPool2D, function: str) -> str:
+    def _pool(self, index: int, call: AvgPool2D | MaxPool2D, function: str, scratch: _Scratch) -> str:
         params = self._const.struct(
             "cmsis_nn_pool_params",
             f"pool_params_{index}",
-            f"{{{_tile(call.stride)}, {_tile(call.padding)}, {{{call.activation_min}, {call.activation_max}}}}}",
+            f"{{{_tile(call.stride)}, {_tile(call.padding)}, {_activation(call)}}}",
         )
         kernel = self._dims((1, *call.kernel, 1))
         indent = " " * (len(function) + 8)
+        context, pointer = self._context(scratch)
         return _lines(
-            f"return {function}(&context, &{params}, &{self._dims(call.input_shape)}, {self.address(call.input)},",
+            *context,
+            f"return {function}({pointer}, &{params},",
+            f"{indent}&{self._dims(call.input_shape)}, {self.address(call.input)},",
             f"{indent}&{kernel}, &{self._dims(call.output_shape)}, {self.address(call.output)});",
         )
 
@@ -211,10 +214,10 @@ class CallWriter:
         def one(first: str, second: str, output: str) -> list[str]:
             return [
                 f"arm_elementwise_add_s8({first}, {second},",
-                f"    {call.input_1_offset}, {call.input_1_multiplier}, {call.input_1_shift},",
-                f"    {call.input_2_offset}, {call.input_2_multiplier}, {call.input_2_shift},",
+                f"    {call.input_1_offset}, {c_int(call.input_1_multiplier)}, {call.input_1_shift},",
+                f"    {call.input_2_offset}, {c_int(call.input_2_multiplier)}, {call.input_2_shift},",
                 f"    {call.left_shift}, {output},",
-                f"    {call.output_offset}, {call.output_multiplier}, {call.output_shift},",
+                f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
                 f"    {call.activation_min}, {call.activation_max}, {call.inner})",
             ]
 
@@ -225,7 +228,7 @@ class CallWriter:
             return [
                 f"arm_elementwise_mul_s8({first}, {second},",
                 f"    {call.input_1_offset}, {call.input_2_offset}, {output},",
-                f"    {call.output_offset}, {call.output_multiplier}, {call.output_shift},",
+                f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
                 f"    {call.activation_min}, {call.activation_max}, {call.inner})",
             ]
 
@@ -259,32 +262,39 @@ class CallWriter:
 
     def _softmax(self, call: Softmax) -> str:
         return _lines(
-            f"arm_softmax_s8({self.address(call.input)}, {call.rows}, {call.row_size}, {call.multiplier}, "
-            f"{call.shift}, {call.diff_min},",
+            f"arm_softmax_s8({self.address(call.input)}, {call.rows}, {call.row_size},",
+            f"               {c_int(call.multiplier)}, {call.shift}, {c_int(call.diff_min)},",
             f"               {self.address(call.output)});",
             _SUCCESS,
         )
 
     def _lookup(self, index: int, call: Lookup) -> str:
         table = self._array(index, "table", call.table)
-        return _lines(
-            f"qute_lookup_s8({self.address(call.input)}, {table}, {self.address(call.output)}, {call.count});",
-            _SUCCESS,
-        )
+        source, target = self.address(call.input), self.address(call.output)
+        return _lines(f"qute_lookup_s8({source}, {table}, {target}, {call.count});", _SUCCESS)
 
     def _concat(self, call: Concat) -> str:
-        lines, offset = [], 0
-        row = sum(call.inner)
+        lines: list[str] = []
+        offset, row = 0, sum(call.inner)
+        # The kernel takes its sizes as uint16_t.
+        fits = max(row, call.outer) <= _UINT16_MAX
         for tensor, inner in zip(call.inputs, call.inner, strict=True):
-            # The row length is a uint16_t argument; one long block is the same as a plain copy.
+            source = self.address(tensor)
+            target = self.address(Tensor(call.output.buffer, call.output.offset + offset))
             if call.outer == 1:
-                target = self.address(Tensor(call.output.buffer, call.output.offset + offset))
-                lines.append(f"memcpy({target}, {self.address(tensor)}, {inner});")
-            else:
-                lines.append(
-                    f"arm_concatenation_s8_x({self.address(tensor)}, {inner}, {call.outer}, 1, 1, "
+                lines.append(f"memcpy({target}, {source}, {inner});")
+            elif fits:
+                lines += [
+                    f"arm_concatenation_s8_x({source}, {inner}, {call.outer}, 1, 1, "
                     f"{self.address(call.output)}, {row}, {offset});"
-                )
+                ]
+            else:
+                lines += [
+                    f"for (int32_t block = 0; block < {call.outer}; block++)",
+                    "{",
+                    f"    memcpy({target} + block * {row}, {source} + block * {inner}, {inner});",
+                    "}",
+                ]
             offset += inner
         return _lines(*lines, _SUCCESS)
 
@@ -299,28 +309,47 @@ class CallWriter:
         )
 
     def _gather(self, index: int, call: Gather) -> str:
-        table = self._array(index, "index", call.index.astype(np.uint16))
+        source, target, count = self.address(call.input), self.address(call.output), call.index.size
+        if int(call.index.max()) <= _UINT16_MAX:
+            table = self._array(index, "index", call.index.astype(np.uint16))
+            return _lines(f"qute_gather_s8({source}, {table}, {target}, {count});", _SUCCESS)
+        table = self._array(index, "index", call.index.astype(np.int32))
         return _lines(
-            f"qute_gather_s8({self.address(call.input)}, {table}, {self.address(call.output)}, {call.index.size});",
+            f"const int8_t *const input = {source};",
+            f"int8_t *const output = {target};",
+            f"for (int32_t i = 0; i < {count}; i++)",
+            "{",
+            f"    output[i] = input[{table}[i]];",
+            "}",
             _SUCCESS,
         )
 
     def _fill(self, call: Fill) -> str:
         return _lines(f"memset({self.address(call.output)}, {call.value & 0xFF}, {call.count});", _SUCCESS)
 
-    def _per_channel(self, index: int, call: Conv2D | DepthwiseConv2D) -> str:
+    def _per_channel(self, index: int, call: Conv2D | DepthwiseConv2D) -> list[str]:
         # The API takes pointers to non-const data that no kernel writes.
         multiplier = self._array(index, "multiplier", call.multiplier)
         shift = self._array(index, "shift", call.shift)
-        return _lines(
-            "const cmsis_nn_per_channel_quant_params quant =",
+        return [
+            "static const cmsis_nn_per_channel_quant_params quant =",
             f"    {{(int32_t *)(uintptr_t){multiplier}, (int32_t *)(uintptr_t){shift}}};",
+        ]
+
+    def _context(self, scratch: _Scratch) -> tuple[list[str], str]:
+        """Statements that declare the cmsis_nn_context of a call, and the pointer to pass."""
+        # Where no scratch is needed its pointer must be NULL: some builds use any other.
+        if scratch.offset is None:
+            return [], "&" + self._const.struct("cmsis_nn_context", "no_scratch", "{NULL, 0}")
+        declaration = (
+            f"const cmsis_nn_context context = {{{_plus('arena', scratch.offset)}, {scratch.size}}};"
         )
+        return [declaration], "&context"
 
     def _weights(self, index: int, weights: Int8Array) -> str:
         return self._array(index, "weights", weights)
 
-    def _array(self, index: int, what: str, data: np.ndarray) -> str:
+    def _array(self, index: int, what: str, data: npt.NDArray[np.generic]) -> str:
         return self._const.array(f"{what}_{index}", data)
 
     def _dims(self, shape: Shape | Sequence[int]) -> str:
@@ -328,20 +357,16 @@ class CallWriter:
         return self._const.struct("cmsis_nn_dims", stem, _braces(shape))
 
 
+@dataclass(frozen=True)
 class _Scratch:
-    """Where a kernel's scratch lies; NULL where it needs none (some builds use any other pointer)."""
+    """Where a kernel's scratch lies in the arena, and its bytes."""
 
-    def __init__(self, offset: int | None, size: int) -> None:
-        self._offset = offset
-        self.size = size
-
-    def context(self) -> str:
-        if self._offset is None:
-            return "const cmsis_nn_context context = {NULL, 0};"
-        return f"const cmsis_nn_context context = {{{_plus('arena', self._offset)}, {self.size}}};"
+    offset: int | None
+    size: int
 
 
 _SUCCESS = "return ARM_CMSIS_NN_SUCCESS;"
+_UINT16_MAX = 0xFFFF
 
 
 _Elementwise: TypeAlias = Callable[[str, str, str], list[str]]
@@ -360,8 +385,12 @@ def _tile(pair: Pair) -> str:
     return f"{{{pair[1]}, {pair[0]}}}"
 
 
-def _window(stride: Pair, padding: Pair, dilation: Pair) -> str:
-    return f"{_tile(stride)}, {_tile(padding)}, {_tile(dilation)}"
+def _window(call: Conv2D | DepthwiseConv2D) -> str:
+    return f"{_tile(call.stride)}, {_tile(call.padding)}, {_tile(call.dilation)}"
+
+
+def _activation(call: Conv2D | DepthwiseConv2D | FullyConnected | AvgPool2D | MaxPool2D) -> str:
+    return f"{{{call.activation_min}, {call.activation_max}}}"
 
 
 def _braces(values: Sequence[int]) -> str:

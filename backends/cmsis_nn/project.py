@@ -14,7 +14,7 @@ import numpy.typing as npt
 from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files
-from qutec.backends.cmsis_nn.text import array_rows, c_float, comment
+from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
 from qutec.program import Copy, Gather, Int8Array, Lookup, Port, Program
 
@@ -63,14 +63,16 @@ def emit_project(
     for index, call in enumerate(program.calls):
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
         layers.append(_layer_function(index, type(call).__name__, call.name, body))
+    kernels = kernel_files(program.calls)
     structs = const_data.struct_definitions()
+    checks = _checks(prefix, writer.checks)
+    head = _head(provenance)
     values = {
         "prefix": prefix,
         "PREFIX": prefix.upper(),
-        "title": comment(
-            f"{provenance.model_name} compiled by qutec {provenance.qutec_version} for {provenance.target}"
-        ),
-        "provenance": f" * command: {comment(provenance.command, 400)}\n * model:   sha256 {provenance.model_sha256}",
+        "head": _prefixed(" * ", head),
+        "cmake_head": _prefixed("# ", head),
+        "sha256": provenance.model_sha256,
         "arena_bytes": str(plan.arena_bytes),
         "arena_align": str(plan.alignment.arena),
         "layer_count": str(len(program.calls)),
@@ -83,33 +85,33 @@ def emit_project(
         "qute_include": '#include "qute_kernels.h"\n'
         if any(isinstance(c, _QUTE_CALLS) for c in program.calls)
         else "",
-        "structs": structs,
+        "structs": _paragraph(structs),
         "layers": "\n\n".join(layers),
         "input_offsets": _offsets(program.inputs, plan),
         "output_offsets": _offsets(program.outputs, plan),
         "invocations": _invocations(prefix, program),
-        "checks": _checks(prefix, writer.checks),
+        "check_structs": _paragraph(_used(structs, checks)),
+        "checks": f"{checks}\n" if checks else "",
         "declarations": const_data.declarations(),
         "definitions": const_data.definitions(),
+        "samples": _samples(prefix, sample),
         "copies": _sample_copies(prefix, program),
         "prints": _prints(prefix, program),
+        "bundled_kernels": _cmake_list(kernels),
+        "own_kernels": _cmake_list(_own_kernels(kernels)),
     }
     files = {
         f"{prefix}.h": _filled("network.h.in", values),
         f"{prefix}.c": _filled("network.c.in", values),
-        f"{prefix}_check.c": _filled(
-            "network_check.c.in", values | {"structs": _used(structs, values["checks"])}
-        ),
+        f"{prefix}_check.c": _filled("network_check.c.in", values),
         f"{prefix}_arena.c": _filled("network_arena.c.in", values),
         f"{prefix}_weights.h": _filled("weights.h.in", values),
         f"{prefix}_weights.c": _filled("weights.c.in", values),
-        "CMakeLists.txt": _filled(
-            "CMakeLists.txt.in", values | {"title": values["title"].replace("\\", "/")}
-        ),
+        "CMakeLists.txt": _filled("CMakeLists.txt.in", values),
         "example/main.c": _filled("main.c.in", values),
-        "example/sample_input.h": _sample_header(prefix, sample),
+        "example/sample_input.h": _filled("sample_input.h.in", values),
     }
-    for name in kernel_files(program.calls):
+    for name in kernels:
         files[f"kernels/{name}"] = (KERNEL_DIRECTORY / name).read_text(encoding="utf-8")
     return EmittedProject(prefix, files, const_data.array_bytes)
 
@@ -119,17 +121,43 @@ def _filled(template: str, values: dict[str, str]) -> str:
     return Template(text).substitute(values)
 
 
+def _head(provenance: Provenance) -> list[str]:
+    title = f"{provenance.model_name} compiled by qutec {provenance.qutec_version} for {provenance.target}"
+    return [
+        comment(title),
+        f"command: {comment(provenance.command, 400)}",
+        f"model:   sha256 {provenance.model_sha256}",
+    ]
+
+
+def _prefixed(prefix: str, lines: Sequence[str]) -> str:
+    return "\n".join(prefix + line for line in lines)
+
+
+def _paragraph(text: str) -> str:
+    """The text and an empty line, or nothing at all."""
+    return f"{text}\n\n" if text else ""
+
+
+def _cmake_list(kernels: Sequence[str]) -> str:
+    return "".join(f"\n    kernels/{name}" for name in kernels if name.endswith(".c"))
+
+
+def _own_kernels(kernels: Sequence[str]) -> list[str]:
+    """Those that CMSIS-NN has no function for: qute_kernels.h declares them."""
+    header = (KERNEL_DIRECTORY / "qute_kernels.h").read_text(encoding="utf-8")
+    return [name for name in kernels if re.search(rf"\b{Path(name).stem}\(", header)]
+
+
 def _function_name(index: int, kind: str) -> str:
     return f"layer_{index}_{kind.lower()}"
 
 
 def _layer_function(index: int, kind: str, name: str, body: str) -> str:
-    used = "arena" in body
     lines = [
         f"/* {comment(name)} */",
         f"static arm_cmsis_nn_status {_function_name(index, kind)}(int8_t *arena)",
         "{",
-        *([] if used else ["    (void)arena;"]),
         *(f"    {line}" for line in body.splitlines()),
         "}",
     ]
@@ -180,12 +208,12 @@ def _port_macros(prefix: str, direction: str, index: int, port: Port) -> str:
             f"/* '{comment(port.name, 60)}': ONNX shape {shape}, memory order {order} */",
             f"#define {stem}_BYTES {port.size}",
             f"#define {stem}_SCALE {c_float(port.quantization.scale)}",
-            f"#define {stem}_ZERO_POINT {_signed(port.quantization.zero_point)}",
+            f"#define {stem}_ZERO_POINT {_parenthesized(port.quantization.zero_point)}",
         ]
     )
 
 
-def _signed(value: int) -> str:
+def _parenthesized(value: int) -> str:
     return f"({value})" if value < 0 else str(value)
 
 
@@ -213,28 +241,20 @@ def _prints(prefix: str, program: Program) -> str:
     for index, port in enumerate(program.outputs):
         stem = f"{prefix.upper()}_OUTPUT_{index}"
         lines += [
-            f'    puts("{_c_string(port.name)}");',
+            f"    puts({c_string(port.name)});",
             f"    for (int32_t i = 0; i < {stem}_BYTES; i++)",
             "    {",
             f"        const int stored = {prefix}_output(&context, {index})[i];",
-            f'        printf("%d %g\\n", stored, (double)({stem}_SCALE * (float)(stored - {stem}_ZERO_POINT)));',
+            f"        const float real = {stem}_SCALE * (float)(stored - {stem}_ZERO_POINT);",
+            '        printf("%d %g\\n", stored, (double)real);',
             "    }",
         ]
     return "\n".join(lines)
 
 
-def _c_string(text: str) -> str:
-    return comment(text, 60).replace("\\", "\\\\").replace('"', '\\"')
-
-
-def _sample_header(prefix: str, sample: Sequence[npt.NDArray[np.int8]]) -> str:
-    blocks = [
-        f"static const int8_t sample_input_{i}[{prefix.upper()}_INPUT_{i}_BYTES] = {{\n{array_rows(data)}\n}};"
+def _samples(prefix: str, sample: Sequence[npt.NDArray[np.int8]]) -> str:
+    size = f"{prefix.upper()}_INPUT_{{}}_BYTES"
+    return "\n\n".join(
+        f"static const int8_t sample_input_{i}[{size.format(i)}] = {{\n{array_rows(data)}\n}};"
         for i, data in enumerate(sample)
-    ]
-    guard = f"{prefix.upper()}_SAMPLE_INPUT_H"
-    body = "\n\n".join(blocks)
-    return (
-        f"/* SPDX-License-Identifier: 0BSD */\n#ifndef {guard}\n#define {guard}\n\n#include <stdint.h>\n\n"
-        f'#include "{prefix}.h"\n\n{body}\n\n#endif\n'
     )

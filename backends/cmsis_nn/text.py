@@ -14,20 +14,23 @@ _IDENTIFIER_LENGTH = 48
 
 _KEYWORDS = """
     auto break case char const continue default do double else enum extern float for goto if inline int long
-    register restrict return short signed sizeof static struct switch typedef union unsigned void volatile while
-    alignas alignof and and_eq asm bitand bitor bool catch class compl concept constexpr decltype delete
+    register restrict return short signed sizeof static struct switch typedef union unsigned void volatile
+    while alignas alignof and and_eq asm bitand bitor bool catch class compl concept constexpr decltype delete
     explicit export false friend module mutable namespace new noexcept not not_eq nullptr operator or or_eq
     private protected public requires template this thread_local throw true try typename typeid typeof using
     virtual wchar_t xor xor_eq main
 """
 # <prefix>.h lies on the include path ahead of the system's headers, and would be found in place of these.
 _HEADERS = """
-    alloca assert complex ctype endian errno features fenv float inttypes iso646 limits locale malloc math memory
-    newlib reent setjmp signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn string
-    strings tgmath threads time uchar unistd wchar wctype sample_input
+    alloca assert complex ctype endian errno features fenv float inttypes iso646 limits locale malloc math
+    memory newlib reent setjmp signal stdalign stdarg stdatomic stdbool stddef stdint stdio stdlib stdnoreturn
+    string strings tgmath threads time uchar unistd wchar wctype sample_input
 """
-# Names of targets that CMake keeps for itself, or that would be taken for a library of the system.
-_TARGETS = "all clean edit_cache help install list_install_components package package_source rebuild_cache test c m gcc"
+# Targets that CMake keeps for itself, or that would be taken for a library of the system.
+_TARGETS = """
+    all clean edit_cache help install list_install_components package package_source rebuild_cache test
+    c gcc m
+"""
 # Names that no file can have on Windows.
 _DEVICES = "aux con nul prn " + " ".join(f"com{i} lpt{i}" for i in range(1, 10))
 
@@ -61,7 +64,8 @@ def c_string(text: str, limit: int = 60) -> str:
     """The text as a C string literal with its quotes: ASCII, one line, without trigraphs."""
     plain = "".join(c if " " <= c <= "~" else "?" for c in text)
     plain = plain if len(plain) <= limit else plain[: limit - 3] + "..."
-    return '"' + plain.replace("\\", "\\\\").replace('"', '\\"').replace("??", "?\\?") + '"'
+    plain = plain.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + (plain.replace("?", "\\?") if "??" in plain else plain) + '"'
 
 
 def c_float(value: float) -> str:

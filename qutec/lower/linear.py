@@ -148,7 +148,7 @@ def conv(context: Context, node: ir.Node) -> Expression:
             x=x,
             order=channels_last_order(x.shape),
             weights=weights,
-            bias=constant(node.inputs[2]) if len(node.inputs) > 2 else None,
+            bias=_bias_input(node),
             output_name=node.outputs[0].name or layer_name(node),
             output_shape=output_shape,
             output_order=channels_last_order(output_shape),
@@ -166,9 +166,7 @@ def gemm(context: Context, node: ir.Node) -> Expression:
     if not node.attributes.get_int("transB", 0):
         weights = _swapped(weights)
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
-    bias = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    if len(node.inputs) > 2 and node.inputs[2] is not None and bias is None:
-        raise Refused("its bias is not a constant")
+    bias = _bias_input(node)
     x = context.view(node.inputs[0])
     if bias is not None and beta != 1.0:
         bias = real(bias) * beta
@@ -384,6 +382,16 @@ def _weights(node: ir.Node) -> Constant:
     if weights is None:
         raise Refused("its weights are not a constant")
     return weights
+
+
+def _bias_input(node: ir.Node) -> Constant | None:
+    """The third input of a Conv or Gemm, None where there is none."""
+    if len(node.inputs) <= 2 or node.inputs[2] is None:
+        return None
+    bias = constant(node.inputs[2])
+    if bias is None:
+        raise Refused("its bias is not a constant")
+    return bias
 
 
 def _matrix(weights: Constant) -> Constant:

@@ -121,7 +121,12 @@ def _pool(context: Context, node: ir.Node, kind: type[AvgPool2D] | type[MaxPool2
         )  # fmt: skip
         return context.builder.requantized(target, quantization, name + "/scale")
 
-    return Pending(output_shape, emit)
+    return Pending(output_shape, emit, quantization=_kept(x, kind))
+
+
+def _kept(x: View, kind: type[AvgPool2D] | type[MaxPool2D]) -> Quantization | None:
+    """Parameters where the graph gives none: a maximum is one of its inputs, also on 8-bit data."""
+    return x.quantization if kind is MaxPool2D else None
 
 
 def _over_axes(
@@ -154,4 +159,4 @@ def _over_axes(
         )  # fmt: skip
         return context.builder.requantized(target, quantization, name + "/scale")
 
-    return Pending(output_shape, emit)
+    return Pending(output_shape, emit, quantization=_kept(x, kind))

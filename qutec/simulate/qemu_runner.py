@@ -85,7 +85,7 @@ def run_image_qemu(
     sram_low = image.machine.sram_top - resolve_sram(image, sram_bytes)
     reader = _run(image, [contents], sram_low, measured=True)
     outputs: list[bytes] = []
-    painted_bytes = image.arena_room + image.machine.guard
+    painted_bytes = image.arena_room + image.machine.guard_bytes
     touched = np.zeros(painted_bytes, dtype=np.bool_)
     instructions, stack_bytes = 0, 0
     for painting in range(2):
@@ -151,7 +151,7 @@ def _run(image: Image, samples: Sequence[bytes], sram_low: int, *, measured: boo
         raise ToolMissingError("qemu-system-arm is not on PATH; install it: apt install qemu-system-arm")
     floor = image.machine.sram_top - image.machine.sram_limit
     paint_from = max(floor, sram_low - _STACK_GUARD) // 4 * 4
-    arena_end = image.machine.sram_top + image.machine.guard
+    arena_end = image.machine.sram_top + image.machine.guard_bytes
     header = struct.pack(
         "<8I", _MAGIC, len(samples), int(measured), image.arena_address, paint_from, arena_end, 0, 0
     )

@@ -25,6 +25,7 @@ _CMSIS_NN_FOLDERS = (
     "PoolingFunctions",
     "ReshapeFunctions",
     "SoftmaxFunctions",
+    "TransposeFunctions",
 )
 
 

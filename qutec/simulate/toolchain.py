@@ -178,7 +178,7 @@ def _run(toolchain: Toolchain, arguments: Sequence[str], folder: Path, what: str
         return
     lines = [line for line in (result.stderr + result.stdout).splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line or "undefined" in line] or lines
-    raise QutecError("\n".join([f"{toolchain.command[0]} failed: {what}", *errors[:_SHOWN_ERROR_LINES]]))
+    raise QutecError("\n".join([f"{toolchain.name} failed: {what}", *errors[:_SHOWN_ERROR_LINES]]))
 
 
 def _zig_command() -> tuple[str, ...] | None:

@@ -132,6 +132,17 @@ class UnicornMachine:
         for low, high in self.guards:
             self._cpu.on_access(low, high, on_access)
 
+    def watch_alignment(self) -> None:
+        """Fault on unaligned accesses, at the price of much slower memory."""
+
+        def on_access(is_write: bool, address: int, size: int) -> None:
+            if address % size:
+                self._note("unaligned write" if is_write else "unaligned read", address, size)
+                self._cpu.stop()
+
+        for low, high in (self._flash, (self.sram_low, self.image.machine.sram_top)):
+            self._cpu.on_access(low, high, on_access)
+
     def guards_changed(self, painting: int) -> bool:
         """Whether guard bytes were written since `start`."""
         return any(written(low, self._cpu.read(low, high - low), painting).any() for low, high in self.guards)
@@ -195,9 +206,10 @@ class UnicornMachine:
         culprit = self.image.locate(self._cpu.register("LR" if kind == "fetch" else "PC"))
         access = f"jump to 0x{address:08x}"
         if kind != "fetch":
-            preposition = "to" if kind == "write" else "from"
+            preposition = "to" if kind.endswith("write") else "from"
             access = f"{kind} of {size} bytes {preposition} 0x{address:08x}"
-        self._faults.append(f"{access} by {culprit}: {self._place(address)}")
+        reason = f"{self.image.core.name} faults on it" if "unaligned" in kind else self._place(address)
+        self._faults.append(f"{access} by {culprit}: {reason}")
 
     def _place(self, address: int) -> str:
         """Why the program must not touch that address."""

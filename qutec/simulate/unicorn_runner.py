@@ -32,6 +32,8 @@ def run_image_unicorn(
     counter = machine.count_instructions() if count else None
 
     first = _measured_pass(machine, contents, painting=0, watch_layers=False, counter=counter)
+    if image.machine.aligned_only:
+        machine.watch_alignment()
     second = _measured_pass(machine, contents, painting=1, watch_layers=count, counter=counter)
     if first.outputs != second.outputs:
         raise EmulationError(DEPENDS_ON_OLD_MEMORY)

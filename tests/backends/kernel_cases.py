@@ -349,7 +349,7 @@ OWN: tuple[Callable[[Draw], Case], ...] = (*SHARED, add_with_any_shift, lookup, 
 
 
 def wrong_in_arm(call: Call) -> bool:
-    """Whether Arm's library (v4.0.0 to v7.0.0 and after) computes this call wrongly.
+    """Whether Arm's library (after v7.0.0, mid 2026) computes this call wrongly.
 
     Its 3x3 depthwise kernel takes the middle column of every window to be inside the map, which is false
     where the right padding is 2 or more.

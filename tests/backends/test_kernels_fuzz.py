@@ -1,6 +1,9 @@
 """The bundled kernels against a brute-force oracle and against Arm's CMSIS-NN: hosts, Cortex-M3, Cortex-M4.
 
-Arm's sources are taken from the folder in CMSIS_NN_PATH. QUTEC_FUZZ_ROUNDS multiplies the number of cases.
+Arm's sources are taken from the folder in CMSIS_NN_PATH, later than v7.0.0: that release refuses grouped 1x1
+kernels, and v5.0.0 computes grouped kernels and filter offsets wrongly.
+
+QUTEC_FUZZ_ROUNDS sets the number of random cases of each kind.
 """
 
 from __future__ import annotations

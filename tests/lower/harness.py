@@ -54,8 +54,11 @@ def net(body: str, opset: int = 21, **constants: npt.ArrayLike) -> onnx.ModelPro
         array = np.asarray(value)
         array = array.astype(np.float32) if array.dtype == np.float64 else array
         model.graph.initializer.append(numpy_helper.from_array(array, name))
+    given = {value.name: value for value in model.graph.input}
     for output in model.graph.output:
         output.type.tensor_type.ClearField("shape")
+        if output.name in given:
+            output.CopyFrom(given[output.name])
     return shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
 
 

@@ -117,6 +117,12 @@ def test_conv_with_weights_from_data_is_refused() -> None:
         compiled(model)
 
 
+def test_conv_with_bias_from_data_is_refused() -> None:
+    model = net("(float[1,3,4,4] x, float[1] b) => (float y) { y = Conv(x, w, b) }", w=weights(1, 3, 2, 2))
+    with pytest.raises(UnsupportedModelError, match="its bias is not a constant"):
+        compiled(model)
+
+
 @pytest.mark.parametrize(
     "clamp",
     ["Relu(c)", "Clip(c, zero, six)", "Clip(c, , six)", "Clip(c, low)", "Clip(c, , )"],

@@ -165,6 +165,14 @@ def test_unicorn_names_wild_accesses(build: Build, statement: str, message: str)
         run_image(build(statement), sample(0), sram_bytes=4096)
 
 
+def test_unicorn_refuses_unaligned_words_where_the_core_does(build: Build) -> None:
+    require("unicorn")
+    statement = "*(volatile uint32_t *)(void *)(arena + 90) = 1u;"
+    run_image(build(statement, core="cortex-m4"), sample(0), sram_bytes=4096)
+    with pytest.raises(EmulationError, match=r"unaligned write of 4 bytes to 0x[0-9a-f]+ by toy_invoke\+0x"):
+        run_image(build(statement, core="cortex-m0plus"), sample(0), sram_bytes=4096)
+
+
 @pytest.mark.parametrize("emulator", EMULATORS)
 def test_exactly_the_given_sram_is_there_for_the_stack(build: Build, emulator: Emulator) -> None:
     require(emulator)
@@ -208,6 +216,17 @@ def test_a_hang_ends(build: Build, emulator: Emulator, monkeypatch: pytest.Monke
     image = build('for (;;) { __asm volatile("nop"); }')
     with pytest.raises(EmulationError, match="within 1 s"):
         run_image(image, sample(0), sram_bytes=None, emulator=emulator, count=False)
+
+
+@pytest.mark.slow
+def test_a_layer_longer_than_a_turn_of_systick_is_counted_in_full(build: Build) -> None:
+    require("qemu")
+    turns = 2**24 * 40 // 3 + 1_000_000
+    image = build(f"(void)qute_toy_spin({turns}u);")
+    result = run_image(image, sample(0), sram_bytes=None, emulator="qemu")
+    assert result.instructions is not None
+    assert 3 * turns - 40 <= result.layers[1][1] < 3 * turns + 1000
+    assert 3 * turns - 40 <= result.instructions < 3 * turns + 1000
 
 
 @pytest.mark.parametrize("emulator", EMULATORS)

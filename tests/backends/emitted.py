@@ -1,0 +1,138 @@
+"""Programs made of any calls, emitted into a folder that the simulator can build."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from qutec.backends.cmsis_nn import Provenance, emit_project, prepare, scratch_bytes
+from qutec.planner import Plan, plan_program
+from qutec.ports import PortInfo
+from qutec.program import (
+    Add,
+    Buffer,
+    BufferKind,
+    Call,
+    Concat,
+    Fill,
+    Int8Array,
+    Mul,
+    Port,
+    Program,
+    Quantization,
+    Tensor,
+)
+from qutec.targets import target
+
+PROVENANCE = Provenance("1.2.3", "qutec compile net.onnx", "net", "0" * 64, "cortex-m4")
+SCALE = Quantization(0.05, -3)
+
+
+@dataclass(frozen=True)
+class Operand:
+    """How a call's tensors are stored: bytes that lie before and after them in their buffers."""
+
+    before: int = 0
+    after: int = 0
+
+
+def program_of(
+    calls: Sequence[Call],
+    constants: Mapping[tuple[int, int], Int8Array] | None = None,
+    offsets: Mapping[int, Operand] | None = None,
+) -> Program:
+    """Every call on inputs and an output of its own; all outputs are the network's.
+
+    `constants[call, k]` is what operand k of a call reads, from flash. `offsets[call]` moves the tensors of
+    a call into their buffers; where a call walks backwards, room is made for it in any case.
+    """
+    constants, offsets = constants or {}, offsets or {}
+    buffers: dict[str, Buffer] = {}
+    made: list[Call] = []
+    inputs: list[Port] = []
+    outputs: list[Port] = []
+
+    def stored(name: str, region: np.ndarray, where: Operand, kind: BufferKind) -> Tensor:
+        start = max(0, -int(region.min(initial=0))) + where.before
+        size = start + int(region.max(initial=0)) + 1 + where.after
+        buffers[name] = Buffer(name, size, kind)
+        return Tensor(name, start)
+
+    for number, call in enumerate(calls):
+        where = offsets.get(number, Operand())
+        tensors = []
+        for k in range(len(call.reads)):
+            name, region = f"x{number}_{k}", call.read_region(k)
+            if (number, k) in constants:
+                tensors.append(stored(name, region, where, BufferKind.CONSTANT))
+                data = np.resize(constants[number, k], buffers[name].bytes)
+                buffers[name] = replace(buffers[name], data=data)
+                continue
+            tensors.append(stored(name, region, where, BufferKind.INPUT))
+            inputs.append(Port(name, Tensor(name), (buffers[name].bytes,), SCALE))
+        # The port reads the output's bytes alone: what lies around them nobody writes.
+        output = stored(f"y{number}", call.written_region(), where, BufferKind.OUTPUT)
+        size = int(call.written_region().max(initial=0)) + 1
+        outputs.append(Port(output.buffer, output, (size,), SCALE))
+        made.append(_rewired(call, tensors, output))
+    return Program("net", buffers, tuple(made), tuple(inputs), tuple(outputs))
+
+
+def _rewired(call: Call, tensors: Sequence[Tensor], output: Tensor) -> Call:
+    match call:
+        case Concat():
+            return replace(call, inputs=tuple(tensors), output=output)
+        case Add() | Mul():
+            return replace(call, input_1=tensors[0], input_2=tensors[1], output=output)
+        case Fill():
+            return replace(call, output=output)
+        case _:
+            return replace(call, input=tensors[0], output=output)
+
+
+def random_inputs(program: Program, samples: int = 1, seed: int = 0) -> list[Int8Array]:
+    """int8 [samples, size] for each input."""
+    rng = np.random.default_rng(seed)
+    return [rng.integers(-128, 128, (samples, port.size), dtype=np.int8) for port in program.inputs]
+
+
+def flat(outputs: Sequence[Int8Array]) -> list[Int8Array]:
+    """The first sample of every output of `run_program`, flat."""
+    return [values[0].reshape(-1) for values in outputs]
+
+
+def planned(program: Program, core: str) -> tuple[Plan, list[int]]:
+    """The plan and the scratch of every call."""
+    scratch = [scratch_bytes(call, target(core).core) for call in program.calls]
+    return plan_program(program, scratch), scratch
+
+
+def emit(
+    program: Program,
+    folder: Path,
+    *,
+    core: str = "cortex-m4",
+    prefix: str = "net",
+    provenance: Provenance = PROVENANCE,
+    sample: Sequence[Int8Array] | None = None,
+) -> Path:
+    """Prepare, plan and emit `program` into `folder`, with a report.json that says what the simulator reads."""
+    program = prepare(program, target(core).core)
+    plan, scratch = planned(program, core)
+    sample = sample or [values[0] for values in random_inputs(program, seed=1)]
+    project = emit_project(program, plan, scratch, prefix, provenance, sample)
+    ports = {
+        "inputs": [PortInfo.of(port).to_json() for port in program.inputs],
+        "outputs": [PortInfo.of(port).to_json() for port in program.outputs],
+    }
+    layers = [{"name": call.name, "kernel": type(call).__name__} for call in program.calls]
+    report = {"symbol_prefix": prefix, "arena_bytes": plan.arena_bytes, "layers": layers, **ports}
+    for name, text in {**project.files, "report.json": json.dumps(report)}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
