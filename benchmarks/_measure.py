@@ -30,12 +30,9 @@ from qutec.simulate import (
     run_image,
     run_many,
 )
-from qutec.verify import Executions, verify_outputs
+from qutec.verify import Execution, verify_outputs
 
 __all__ = ["Measurement", "Tools", "find_tools", "measure", "stored_samples"]
-
-_PRUNED_FOLDERS = ("Convolution", "FullyConnected", "Pooling", "Softmax", "BasicMath", "Concatenation", "NNSupport")
-
 
 @dataclass(frozen=True)
 class Tools:
@@ -107,7 +104,7 @@ def measure(
     # Arm's kernels need more stack than the report's estimate, which is for the bundled ones.
     sram = build.report.sram_bytes if cmsis_nn is None else None
     emulated = run_many(image, samples, sram_bytes=sram, emulator=tools.emulator)
-    executions: Executions = {
+    executions: dict[str, Execution] = {
         "host C": lambda: in_onnx_order(host.run_many(samples)),
         f"{core.name} in {tools.emulator}": lambda: in_onnx_order(emulated),
     }

@@ -118,7 +118,11 @@ class KernelValues:
                     join(source, output)
         for node, _, value in self.concat_inputs():
             output = node.outputs[0]
-            if self._ends_in(group[value], node) and all(map(joinable, group[value])) and all(map(joinable, group[output])):
+            if (
+                self._ends_in(group[value], node)
+                and all(map(joinable, group[value]))
+                and all(map(joinable, group[output]))
+            ):
                 join(value, output)
         unique = {id(members): members for members in group.values()}
         return list(unique.values())

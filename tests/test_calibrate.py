@@ -83,7 +83,14 @@ def test_array_list_and_files_give_the_same(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", data)
     np.savez(tmp_path / "d.npz", x=data)
     np.savez_compressed(tmp_path / "named.npz", x=data, label=np.arange(4))
-    sources = [data, data.tolist(), {"x": data}, tmp_path / "d.npy", str(tmp_path / "d.npz"), tmp_path / "named.npz"]
+    sources = [
+        data,
+        data.tolist(),
+        {"x": data},
+        tmp_path / "d.npy",
+        str(tmp_path / "d.npz"),
+        tmp_path / "named.npz",
+    ]
     for source in sources:
         samples = load_samples(source, _model())
         assert samples["x"].dtype == np.float32
@@ -177,7 +184,11 @@ def test_input_without_a_batch_axis_is_refused() -> None:
 
 
 def test_random_samples_are_the_same_for_a_seed() -> None:
-    first, second, other = random_samples(_model(), 3), random_samples(_model(), 3), random_samples(_model(), 4)
+    first, second, other = (
+        random_samples(_model(), 3),
+        random_samples(_model(), 3),
+        random_samples(_model(), 4),
+    )
     assert first["x"].shape[1:] == (3, 6, 5)
     np.testing.assert_array_equal(first["x"], second["x"])
     assert not np.array_equal(first["x"], other["x"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +11,7 @@ from qutec.backends.cmsis_nn.text import array_rows
 
 __all__ = ["ConstData"]
 
+_WORD_BYTES = 4
 _C_TYPES = {"int8": "int8_t", "int32": "int32_t", "uint16": "uint16_t"}
 
 
@@ -65,8 +65,9 @@ class ConstData:
         return "\n".join(f"extern {array.declaration};" for array in self._arrays.values())
 
     def definitions(self) -> str:
-        """C text of the arrays themselves."""
-        blocks: Sequence[str] = [
-            f"{array.declaration} = {{\n{array_rows(array.data)}\n}};" for array in self._arrays.values()
-        ]
-        return "\n\n".join(blocks)
+        """C text of the arrays themselves; those of bytes and half words are marked for word alignment."""
+        return "\n\n".join(self._definition(array) for array in self._arrays.values())
+
+    def _definition(self, array: _Array) -> str:
+        aligned = f"{self.prefix.upper()}_WORD_ALIGNED " if array.data.itemsize < _WORD_BYTES else ""
+        return f"{aligned}{array.declaration} = {{\n{array_rows(array.data)}\n}};"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import onnx_ir as ir
 from qutec.fixed_point import add_parameters, quantize_multiplier
 from qutec.lower.builder import Builder, Refused, quantize_array
 from qutec.lower.constants import Constant, constant, real
-from qutec.lower.expression import Clamp, Context, Expression, OpenQuantization, Pending, Pointwise
+from qutec.lower.expression import Clamp, Context, Expression, Pending, Pointwise
 from qutec.lower.linear import channel_affine
 from qutec.lower.pointwise import BINARY, Function, clamp_bounds, unary_function
 from qutec.lower.shapes import activation_range, layer_name, static_shape
@@ -24,6 +24,8 @@ from qutec.quantization import activation_parameters
 __all__ = ["binary", "unary"]
 
 FloatArray = npt.NDArray[np.float64]
+
+_SHORTEST_BLOCK = 16
 
 
 def unary(context: Context, node: ir.Node) -> Expression:
@@ -217,28 +219,42 @@ def _blocks(
     order: npt.NDArray[np.int32],
     name: str,
 ) -> tuple[View, View, int, int, int, int]:
-    """(a, b, outer, inner, stride_1, stride_2): broadcasting as repeated blocks, or copied out."""
+    """(a, b, outer, inner, stride_1, stride_2): broadcasting as blocks that are read again and again.
+
+    What does not repeat as it lies is copied out, but only up to the first block.
+    """
     size = math.prod(shape)
-    strides, views, inner = [], [], size
     sources = [_positions(view, shape, order) for view in (first, second)]
+    spread = [source for view, source in zip((first, second), sources, strict=True) if view.size < size]
+    inner = _block_size(spread, size)
+    views, strides = [], []
     for view, source in zip((first, second), sources, strict=True):
-        if (
-            view.size < size
-            and np.array_equal(source, np.resize(np.arange(view.size), size))
-            and view.size > 1
-        ):
-            inner = min(inner, view.size)
-    for view, source in zip((first, second), sources, strict=True):
-        if view.size == size:
-            views.append(view)
-            strides.append(inner)
-        elif view.size == inner and inner < size:
-            views.append(view)
-            strides.append(0)
-        else:
-            views.append(builder.picked(view, source, shape, order, name + "/broadcast"))
-            strides.append(inner)
+        full = view.size == size
+        block = source[:inner]
+        views.append(
+            view if full else builder.picked(view, block, (inner,), row_major(inner), name + "/broadcast")
+        )
+        strides.append(inner if full else 0)
     return views[0], views[1], size // inner, inner, strides[0], strides[1]
+
+
+def _block_size(sources: Sequence[npt.NDArray[np.int64]], size: int) -> int:
+    """The shortest block after which every source repeats; `size` where one does not.
+
+    A block that would have to be copied out has at least `_SHORTEST_BLOCK` values where that divides the
+    tensor: the kernel is called once for each block.
+    """
+    for inner in range(1, size if sources else 1):
+        if size % inner:
+            continue
+        blocks = [source[:inner] for source in sources]
+        if all(
+            (source.reshape(-1, inner) == block).all() for source, block in zip(sources, blocks, strict=True)
+        ):
+            lies_so = all((np.diff(block) == 1).all() for block in blocks) and inner > 1
+            if lies_so or inner >= _SHORTEST_BLOCK:
+                return inner
+    return size
 
 
 def _positions(view: View, shape: tuple[int, ...], order: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 
@@ -12,10 +11,10 @@ import onnx_ir as ir
 
 from qutec.lower.builder import Builder, Refused, quantize_array
 from qutec.lower.constants import Constant, constant, integers, real
-from qutec.lower.expression import Context, Expression, OpenQuantization, Pending, Pointwise
+from qutec.lower.expression import Context, Expression, Pending, Pointwise
 from qutec.lower.shapes import layer_name, static_shape
 from qutec.lower.view import View, channels_last_order, row_major
-from qutec.program import Concat, Fill, Quantization, Tensor
+from qutec.program import Concat, Fill, Quantization
 
 __all__ = ["cast", "concat", "identity", "pad", "padded", "reshape", "slice_", "split", "transpose"]
 

@@ -46,7 +46,7 @@ _GUARD = 64 * 1024
 
 
 def _mps2(number: str, core: str, *, io: int = 0x21000000, aligned_only: bool = False) -> Machine:
-    """QEMU's MPS2 ignores accesses to nowhere, so SRAM ends before its memory does, with a guard behind it."""
+    """QEMU's MPS2 ignores accesses to nowhere, so SRAM ends before its memory does, with a guard behind."""
     return Machine(
         qemu_machine=f"mps2-{number}",
         unicorn_model=core,

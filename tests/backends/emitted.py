@@ -18,8 +18,11 @@ from qutec.program import (
     BufferKind,
     Call,
     Concat,
+    Copy,
     Fill,
+    Gather,
     Int8Array,
+    Lookup,
     Mul,
     Port,
     Program,
@@ -27,6 +30,7 @@ from qutec.program import (
     Tensor,
 )
 from qutec.targets import target
+from tests import random_calls
 
 PROVENANCE = Provenance("1.2.3", "qutec compile net.onnx", "net", "0" * 64, "cortex-m4")
 SCALE = Quantization(0.05, -3)
@@ -94,6 +98,29 @@ def _rewired(call: Call, tensors: Sequence[Tensor], output: Tensor) -> Call:
             return replace(call, input=tensors[0], output=output)
 
 
+def every_kind(seed: int = 1) -> list[Call]:
+    """One call of every kind."""
+    rng = np.random.default_rng(seed)
+    x, y = Tensor("x"), Tensor("y")
+    table = rng.permutation(np.arange(-128, 128)).astype(np.int8)
+    add = random_calls.add(rng)
+    return [
+        random_calls.conv2d(rng),
+        random_calls.depthwise_conv2d(rng),
+        replace(random_calls.fully_connected(rng), filter_offset=0),
+        random_calls.avg_pool2d(rng),
+        random_calls.max_pool2d(rng),
+        replace(add, input_1_shift=-1, input_2_shift=-2, output_shift=-18),
+        random_calls.mul(rng),
+        random_calls.softmax(rng),
+        Lookup("lookup", x, y, 20, table),
+        Concat("concat", (x, x), y, 4, (3, 1)),
+        Copy("copy", x, y, (1, 2, 3, 4), (0, 12, 1, 3), (0, 12, 4, 1)),
+        Gather("gather", x, y, np.array([5, 0, 5, 2], dtype=np.int32)),
+        Fill("fill", y, 9, -128),
+    ]
+
+
 def random_inputs(program: Program, samples: int = 1, seed: int = 0) -> list[Int8Array]:
     """int8 [samples, size] for each input."""
     rng = np.random.default_rng(seed)
@@ -120,7 +147,7 @@ def emit(
     provenance: Provenance = PROVENANCE,
     sample: Sequence[Int8Array] | None = None,
 ) -> Path:
-    """Prepare, plan and emit `program` into `folder`, with a report.json that says what the simulator reads."""
+    """Prepare, plan and emit `program` into `folder`, with what the simulator reads of a report.json."""
     program = prepare(program, target(core).core)
     plan, scratch = planned(program, core)
     sample = sample or [values[0] for values in random_inputs(program, seed=1)]

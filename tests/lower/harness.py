@@ -149,7 +149,9 @@ def layer_errors(quantized: onnx.ModelProto, samples: Mapping[str, Array]) -> di
     ]
     judge = run_onnx(_cut(exposed, names), feeds)
     return {
-        name: int(np.abs(signed(judge[name]).astype(int) - ours[name].reshape(judge[name].shape)).max(initial=0))
+        name: int(
+            np.abs(signed(judge[name]).astype(int) - ours[name].reshape(judge[name].shape)).max(initial=0)
+        )
         for name in names
     }
 
@@ -165,7 +167,9 @@ def assert_layers_agree(case: Compiled, tolerance: int = 1) -> None:
 def assert_accurate(case: Compiled, decibels: float = 25.0) -> None:
     """The dequantised outputs of the Program against the float network: signal over error power."""
     expected = run_onnx(case.loaded, rows(case.samples))
-    for port, values in zip(case.program.outputs, run_samples(case.program, case.samples).values(), strict=True):
+    for port, values in zip(
+        case.program.outputs, run_samples(case.program, case.samples).values(), strict=True
+    ):
         ours = (values.astype(np.float64) - port.quantization.zero_point) * port.quantization.scale
         truth = expected[port.name].reshape(ours.shape).astype(np.float64)
         noise_power = np.mean((ours - truth) ** 2)
@@ -191,7 +195,9 @@ def check(model: onnx.ModelProto, data: npt.ArrayLike | None = None, tolerance: 
 
 def _as_stored(model: onnx.ModelProto, name: str, values: Int8Array) -> Array:
     node = next(node for node in model.graph.node if name in node.output)
-    zero_point = next((t for t in model.graph.initializer if len(node.input) > 2 and t.name == node.input[2]), None)
+    zero_point = next(
+        (t for t in model.graph.initializer if len(node.input) > 2 and t.name == node.input[2]), None
+    )
     if zero_point is None or zero_point.data_type == onnx.TensorProto.UINT8:
         return (values.astype(np.int16) + 128).astype(np.uint8)
     return values

@@ -25,7 +25,9 @@ def _ints(*values: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
     return np.array(values, np.int64)
 
 
-@pytest.mark.parametrize("operator", ["Identity(x)", "Flatten(x)", "Transpose<perm=[0,2,1]>(x)", "Dropout(x)"])
+@pytest.mark.parametrize(
+    "operator", ["Identity(x)", "Flatten(x)", "Transpose<perm=[0,2,1]>(x)", "Dropout(x)"]
+)
 def test_network_without_arithmetic(operator: str) -> None:
     case = check(net(f"(float[1,3,4] x) => (float y) {{ y = {operator} }}"))
     assert set(case.calls) <= {"Copy"}
@@ -92,9 +94,7 @@ def test_output_that_is_a_reshape_of_another_output() -> None:
 
 
 def test_one_value_as_two_outputs() -> None:
-    model = net(
-        "(float[1,8] x) => (float y, float z) { y = Gemm(x, w)  z = Identity(y) }", w=weights(8, 6)
-    )
+    model = net("(float[1,8] x) => (float y, float z) { y = Gemm(x, w)  z = Identity(y) }", w=weights(8, 6))
     case = check(model)
     outputs = run_samples(case.program, case.samples)
     assert list(outputs) == ["y", "z"]
@@ -169,7 +169,9 @@ def test_layer_that_always_gives_the_same_value() -> None:
 @pytest.mark.parametrize(("low", "high"), [(-9.0, -4.0), (5.0, 6.0), (-1e-6, 1e-6), (-3e4, 1e5)])
 def test_ranges_far_from_the_unit_interval(low: float, high: float) -> None:
     model = net(
-        "(float[1,3,6,6] x) => (float y) { c = Conv(x, w, b)  y = Relu(c) }", w=weights(4, 3, 3, 3), b=weights(4)
+        "(float[1,3,6,6] x) => (float y) { c = Conv(x, w, b)  y = Relu(c) }",
+        w=weights(4, 3, 3, 3),
+        b=weights(4),
     )
     data = np.random.default_rng(0).uniform(low, high, (6, 3, 6, 6))
     assert_layers_agree(compiled(model, data))
@@ -182,7 +184,13 @@ def test_all_samples_are_zero() -> None:
 
 
 def test_one_pixel_and_one_channel() -> None:
-    check(net("(float[1,1,1,1] x) => (float y) { c = Conv(x, w, b) y = Sigmoid(c) }", w=weights(1, 1, 1, 1), b=weights(1)))
+    check(
+        net(
+            "(float[1,1,1,1] x) => (float y) { c = Conv(x, w, b) y = Sigmoid(c) }",
+            w=weights(1, 1, 1, 1),
+            b=weights(1),
+        )
+    )
 
 
 def test_values_and_nodes_with_odd_names() -> None:
@@ -209,7 +217,9 @@ def test_names_that_quantisation_wants_are_taken_already() -> None:
 
 
 def test_lowering_does_not_change_the_model() -> None:
-    case = compiled(net("(float[1,3,6,6] x) => (float y) { c = Conv(x, w)  y = Relu(c) }", w=weights(4, 3, 3, 3)))
+    case = compiled(
+        net("(float[1,3,6,6] x) => (float y) { c = Conv(x, w)  y = Relu(c) }", w=weights(4, 3, 3, 3))
+    )
     model = ir.from_proto(case.quantized)
     lower(model, "net")
     again = ir.to_proto(model)
@@ -281,4 +291,6 @@ def test_clamps_that_exclude_each_other() -> None:
     assert_layers_agree(case)
     (port,) = case.program.outputs
     values = run_samples(case.program, case.samples)["y"]
-    np.testing.assert_allclose((values - float(port.quantization.zero_point)) * port.quantization.scale, 2.0, atol=0.02)
+    np.testing.assert_allclose(
+        (values - float(port.quantization.zero_point)) * port.quantization.scale, 2.0, atol=0.02
+    )

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import pytest
 
 from qutec.errors import UnsupportedModelError
-from tests.lower.harness import assert_layers_agree, check, compiled, net, noise, weights
+from qutec.program import Add, Mul
+from tests.lower.harness import assert_layers_agree, check, compiled, net, weights
 
 UNARY = {
     "Relu": "y = Relu(x)",
@@ -36,9 +37,7 @@ UNARY = {
     "SiLU": "s = Sigmoid(x) y = Mul(x, s)",
     "SiLU_swapped": "s = Sigmoid(x) y = Mul(s, x)",
     "decomposed_hard_swish": "a = Add(x, three) k = Clip(a, zero, six) m = Mul(x, k) y = Div(m, six)",
-    "decomposed_gelu": (
-        "d = Div(x, root) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"
-    ),
+    "decomposed_gelu": ("d = Div(x, root) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)"),
     "square": "y = Mul(x, x)",
     "double": "y = Add(x, x)",
     "power": "y = Pow(x, two)",
@@ -97,7 +96,11 @@ def test_silu_after_conv_is_conv_and_one_table() -> None:
 def test_two_tensors(operator: str, relu: bool) -> None:
     body = f"t = {operator}(a, b) y = Relu(t)" if relu else f"y = {operator}(a, b)"
     model = net(f"(float[1,3,5,4] a, float[1,3,5,4] b) => (float y) {{ {body} }}")
-    assert check(model).calls == [{"Sub": "Add"}.get(operator, operator)]
+    case = check(model)
+    assert case.calls == [{"Sub": "Add"}.get(operator, operator)]
+    (call,) = case.program.calls
+    assert isinstance(call, Add | Mul)
+    assert (call.outer, call.inner) == (1, 60)
 
 
 @pytest.mark.parametrize("operator", ["Add", "Sub", "Mul"])
@@ -125,7 +128,11 @@ def test_channel_gate_is_broadcast_by_the_kernel() -> None:
         w=weights(4, 3, 1, 1),
         v=weights(4, 4, 1, 1),
     )
-    assert check(model).calls == ["Conv2D", "AvgPool2D", "Conv2D", "Lookup", "Mul"]
+    case = check(model)
+    assert case.calls == ["Conv2D", "AvgPool2D", "Conv2D", "Lookup", "Mul"]
+    gate = case.program.calls[-1]
+    assert isinstance(gate, Mul)
+    assert (gate.outer, gate.inner, gate.stride_1, gate.stride_2) == (30, 4, 4, 0)
 
 
 def test_both_tensors_are_broadcast() -> None:
@@ -258,5 +265,20 @@ def test_prelu_with_a_slope_for_each_channel_is_refused() -> None:
 
 
 def test_reciprocal_square_root() -> None:
-    model = net("(float[1,20] x) => (float y) { a = Abs(x) b = Add(a, k) s = Sqrt(b) y = Div(k, s) }", k=np.float32(1))
+    model = net(
+        "(float[1,20] x) => (float y) { a = Abs(x) b = Add(a, k) s = Sqrt(b) y = Div(k, s) }", k=np.float32(1)
+    )
     check(model)
+
+
+@pytest.mark.parametrize(("shape", "most"), [((1, 1, 1, 1), 32), ((1, 1, 1, 6), 24), ((1, 1, 8, 1), 192)])
+def test_broadcast_that_needs_a_copy_copies_one_block(shape: tuple[int, ...], most: int) -> None:
+    """A scalar gate, or a row for every column, is spread over as little memory as repeats."""
+    model = net(
+        f"(float[1,3,8,6] x, float{list(shape)} b) => (float y) {{ c = Conv(x, w) y = Mul(c, b) }}",
+        w=weights(4, 3, 1, 1),
+    )
+    case = check(model)
+    assert case.calls == ["Conv2D", "Copy", "Mul"]
+    copied = sum(b.bytes for name, b in case.program.buffers.items() if name.endswith("broadcast"))
+    assert copied <= most

@@ -90,7 +90,9 @@ def _cnn() -> onnx.ModelProto:
     )
 
 
-def _quantize_static(folder: Path, model: onnx.ModelProto, feeds: list[dict[str, Array]], **options: Any) -> bytes:
+def _quantize_static(
+    folder: Path, model: onnx.ModelProto, feeds: list[dict[str, Array]], **options: Any
+) -> bytes:
     source, target = folder / "float.onnx", folder / "quantized.onnx"
     onnx.save(model, source)
     quantize_static(source, target, _Reader(feeds), **options)
@@ -152,7 +154,9 @@ def test_weights_of_the_file_are_in_the_program(tmp_path: Path) -> None:
 
 
 def test_unsigned_weights_of_a_dense_layer_keep_their_zero_point(tmp_path: Path) -> None:
-    model = net("(float[1,20] x) => (float y) { y = Gemm(x, w, b) }", opset=17, w=weights(20, 6), b=weights(6))
+    model = net(
+        "(float[1,20] x) => (float y) { y = Gemm(x, w, b) }", opset=17, w=weights(20, 6), b=weights(6)
+    )
     samples = {"x": np.random.default_rng(0).standard_normal((4, 20)).astype(np.float32)}
     data = _quantize_static(
         tmp_path,

@@ -139,7 +139,9 @@ def test_slice(bounds: tuple[tuple[int, ...], ...], after_conv: bool) -> None:
 
 def test_slice_without_axes_and_steps() -> None:
     model = net(
-        "(float[1,6,5] x) => (float y) { y = Slice(x, starts, ends) }", starts=ints(0, 1, 2), ends=ints(1, 5, 4)
+        "(float[1,6,5] x) => (float y) { y = Slice(x, starts, ends) }",
+        starts=ints(0, 1, 2),
+        ends=ints(1, 5, 4),
     )
     check(model)
 
@@ -255,9 +257,7 @@ def test_pad_of_other_ranks(rank: int) -> None:
 
 
 def test_pad_that_crops() -> None:
-    model = net(
-        "(float[1,4,6,5] x) => (float y) { y = Pad(x, pads) }", pads=ints(0, 0, -1, 1, 0, 0, 0, -2)
-    )
+    model = net("(float[1,4,6,5] x) => (float y) { y = Pad(x, pads) }", pads=ints(0, 0, -1, 1, 0, 0, 0, -2))
     check(model)
 
 

@@ -33,9 +33,7 @@ def test_pool_window(operator: str, attributes: str) -> None:
     assert case.calls == ["MaxPool2D" if operator == "MaxPool" else "AvgPool2D"]
 
 
-@pytest.mark.parametrize(
-    "pads", ["pads=[1,1,1,1]", "pads=[0,1,1,0]", "pads=[0,0,2,2]", "pads=[0,0,0,0]"]
-)
+@pytest.mark.parametrize("pads", ["pads=[1,1,1,1]", "pads=[0,1,1,0]", "pads=[0,0,2,2]", "pads=[0,0,0,0]"])
 def test_average_pool_that_counts_its_padding(pads: str) -> None:
     model = net(
         f"(float[1,3,9,7] x) => (float y) {{ y = AveragePool<kernel_shape=[3,3],strides=[2,2],count_include_pad=1,"
@@ -47,7 +45,11 @@ def test_average_pool_that_counts_its_padding(pads: str) -> None:
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
 @pytest.mark.parametrize(
     "attributes",
-    ["kernel_shape=[2],strides=[2]", "kernel_shape=[3],pads=[1,1]", "kernel_shape=[3],strides=[2],ceil_mode=1"],
+    [
+        "kernel_shape=[2],strides=[2]",
+        "kernel_shape=[3],pads=[1,1]",
+        "kernel_shape=[3],strides=[2],ceil_mode=1",
+    ],
 )
 def test_pool_1d(operator: str, attributes: str) -> None:
     check(net(f"(float[1,3,16] x) => (float y) {{ y = {operator}<{attributes}>(x) }}"))
@@ -55,7 +57,9 @@ def test_pool_1d(operator: str, attributes: str) -> None:
 
 def test_average_pool_1d_that_counts_its_padding() -> None:
     check(
-        net("(float[1,3,16] x) => (float y) { y = AveragePool<kernel_shape=[3],pads=[1,1],count_include_pad=1>(x) }")
+        net(
+            "(float[1,3,16] x) => (float y) { y = AveragePool<kernel_shape=[3],pads=[1,1],count_include_pad=1>(x) }"
+        )
     )
 
 
@@ -80,7 +84,7 @@ def test_global_pool(operator: str, shape: tuple[int, ...]) -> None:
     assert case.calls == ["AvgPool2D" if operator == "GlobalAveragePool" else "MaxPool2D"]
 
 
-@pytest.mark.parametrize("axes", ([2, 3], [-1, -2], [1], [3], [1, 2], [1, 2, 3], [2]))
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [1], [3], [1, 2], [1, 2, 3], [2]])
 @pytest.mark.parametrize("keepdims", [0, 1])
 def test_reduce_mean(axes: list[int], keepdims: int) -> None:
     model = net(
@@ -113,9 +117,7 @@ def test_reduce_mean_over_the_map_of_an_nhwc_graph_moves_nothing() -> None:
 
 
 def test_reduce_mean_of_no_axes_is_nothing() -> None:
-    model = net(
-        "(float[1,4,6] x) => (float y) { r = Relu(x) y = ReduceMean<noop_with_empty_axes=1>(r) }"
-    )
+    model = net("(float[1,4,6] x) => (float y) { r = Relu(x) y = ReduceMean<noop_with_empty_axes=1>(r) }")
     assert check(model).calls == ["Lookup"]
 
 

@@ -32,7 +32,9 @@ def _lowered(nodes: Sequence[onnx.NodeProto], output: str, shape: Sequence[int],
 def _pair(name: str, scale: str = "s", zero: str = "z", **attributes: int) -> list[onnx.NodeProto]:
     return [
         node("QuantizeLinear", [name, scale, zero], [f"{name}_q"], f"{name}_quantize", **attributes),
-        node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_d"], f"{name}_dequantize", **attributes),
+        node(
+            "DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_d"], f"{name}_dequantize", **attributes
+        ),
     ]
 
 
@@ -122,7 +124,9 @@ def test_weights_quantised_along_their_inputs() -> None:
         node("Gemm", ["x_d", "w_d"], ["g"], "dense"),
         *_pair("g"),
     ]
-    with pytest.raises(UnsupportedModelError, match=r"Gemm 'dense': .* along axis 1, not the output channels"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"Gemm 'dense': .* along axis 1, not the output channels"
+    ):
         _lowered(
             nodes, "g_d", (1, 4), s=S, z=Z,
             w=np.ones((4, 3), np.int8), ws=np.full(4, 0.1, np.float32), wz=np.zeros(4, np.int8),
@@ -150,7 +154,9 @@ def test_no_quantisation_between_two_kernels() -> None:
         node("Conv", ["a", "v"], ["b"], "two"),
         *_pair("b"),
     ]
-    with pytest.raises(UnsupportedModelError, match=r"Conv 'two': its input 'a' has no quantisation parameters"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"Conv 'two': its input 'a' has no quantisation parameters"
+    ):
         _lowered(nodes, "b_d", (1, 2, 4, 4), s=S, z=Z, w=weights(3, 2, 1, 1), v=weights(3, 3, 1, 1))
 
 
@@ -161,7 +167,9 @@ def test_output_without_parameters() -> None:
 
 
 def test_input_without_parameters() -> None:
-    with pytest.raises(UnsupportedModelError, match=r"Conv 'conv': its input 'x' has no quantisation parameters"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"Conv 'conv': its input 'x' has no quantisation parameters"
+    ):
         _lowered(
             [node("Conv", ["x", "w"], ["a"], "conv"), *_pair("a")],
             "a_d", (1, 2, 4, 4), s=S, z=Z, w=weights(3, 2, 1, 1),

@@ -103,7 +103,9 @@ def test_every_weight_is_int8_symmetric_and_every_bias_int32(quantized: onnx.Mod
 
 def test_bias_add_behind_matmul_is_int32_too(quantized: onnx.ModelProto) -> None:
     producers = {node.output[0]: node for node in quantized.graph.node}
-    add = next(n for n in quantized.graph.node if n.op_type == "Add" and producers[n.input[0]].op_type == "MatMul")
+    add = next(
+        n for n in quantized.graph.node if n.op_type == "Add" and producers[n.input[0]].op_type == "MatMul"
+    )
     assert _constants(quantized)[producers[add.input[1]].input[0]].dtype == np.int32
 
 

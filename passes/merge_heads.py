@@ -1,0 +1,347 @@
+"""The exits that stay become one answer with its uncertainty: mean over heads, entropy, disagreement.
+
+    f -> DepthwiseConv_k -> [Relu] -> GlobalAveragePool -> Gemm_k -> Softmax -> out_k     (k = 1 .. K)
+becomes
+    f -> qutec.QuteHead -> probabilities, label, confidence, entropy, disagreement, abstain
+and any other K classifiers
+    logits_k -> Softmax -> out_k                                                          (k = 1 .. K)
+become
+    logits_1 .. logits_K -> qutec.Uncertainty -> the same six outputs
+
+With p_k = softmax(logits_k), p = mean_k p_k and H the entropy in nats: label = argmax p,
+confidence = max p, entropy = H(p), disagreement = H(p) - mean_k H(p_k) (the mutual information between
+answer and head), abstain = confidence < threshold. Both operators are functions of the model, written
+in standard ONNX operators, so that onnxruntime runs the result; compilers match them by name. In
+QuteHead the K depthwise convolutions are one with channel multiplier K (channel c * K + k).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from qutec.errors import UnsupportedModelError
+from qutec.lower.constants import constant, real
+
+__all__ = ["DOMAIN", "RESULTS", "MergeHeadsPass", "is_head_node"]
+
+DOMAIN = "qutec"
+"""Domain of the functions that this pass adds."""
+
+RESULTS = ("probabilities", "label", "confidence", "entropy", "disagreement", "abstain")
+"""Outputs of a merged network, in this order."""
+
+FloatArray = npt.NDArray[np.float32]
+
+_SKIPPED = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+
+_UNCERTAINTY = """
+    each = Softmax <axis = -1> (logits)
+    first_axis = Constant <value_ints = [0]> ()
+    last_axis = Constant <value_ints = [1]> ()
+    tiny = Constant <value_float = 1e-30> ()
+    none = Constant <value_float = 0.0> ()
+    threshold = Constant <value_float: float = @abstain_below> ()
+    probabilities = ReduceMean <keepdims = 1> (each, first_axis)
+    label = ArgMax <axis = 1, keepdims = 0> (probabilities)
+    confidence = ReduceMax <keepdims = 0> (probabilities, last_axis)
+    mean_floor = Max (probabilities, tiny)
+    mean_log = Log (mean_floor)
+    mean_terms = Mul (probabilities, mean_log)
+    mean_sum = ReduceSum <keepdims = 0> (mean_terms, last_axis)
+    entropy = Neg (mean_sum)
+    each_floor = Max (each, tiny)
+    each_log = Log (each_floor)
+    each_terms = Mul (each, each_log)
+    each_sum = ReduceSum <keepdims = 0> (each_terms, last_axis)
+    each_mean = ReduceMean <keepdims = 1> (each_sum, first_axis)
+    difference = Add (entropy, each_mean)
+    disagreement = Max (difference, none)
+    unsure = Less (confidence, threshold)
+    abstain = Cast <to = 7> (unsure)
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """One EV block: depthwise convolution of `source`, activation, global pool, dense layer."""
+
+    source: ir.Value
+    conv: ir.Node
+    relu: bool
+    depthwise: FloatArray
+    depthwise_bias: FloatArray
+    dense: FloatArray
+    """[C, L]."""
+    dense_bias: FloatArray
+
+    def same_kind(self, other: _View) -> bool:
+        """Whether both blocks can share one pass over one map."""
+        names = ("strides", "pads", "dilations", "auto_pad")
+        mine, theirs = self.conv.attributes, other.conv.attributes
+        same = all(_plain(mine.get(name)) == _plain(theirs.get(name)) for name in names)
+        return (
+            same
+            and self.source is other.source
+            and self.relu == other.relu
+            and self.depthwise.shape == other.depthwise.shape
+            and self.dense.shape == other.dense.shape
+        )
+
+
+class MergeHeadsPass(ir.passes.InPlacePass):
+    """Replace all outputs of a network, classifiers of the same classes, by the six results."""
+
+    def __init__(self, abstain_below: float = 0.0) -> None:
+        super().__init__()
+        self._abstain_below = abstain_below
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Merge the heads; raises UnsupportedModelError where an output is no classifier."""
+        graph = model.graph
+        logits = [_logits(output) for output in graph.outputs]
+        shapes = {tuple(value.shape or ()) for value in logits}
+        if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+            raise UnsupportedModelError(
+                "the exits cannot be averaged: their logits have the shapes "
+                + ", ".join(sorted(f"[{', '.join(map(str, shape))}]" for shape in shapes))
+            )
+        views = [view for value in logits if (view := _view(value)) is not None]
+        if len(views) == len(logits) and all(views[0].same_kind(view) for view in views[1:]):
+            node, function = _qute_head(graph, views, self._abstain_below)
+        else:
+            node, function = _uncertainty(logits, self._abstain_below)
+        model.functions[function.identifier()] = function
+        model.opset_imports[DOMAIN] = 1
+        classes = next(iter(shapes))[1]
+        graph.append(node)
+        _name_results(graph, node, int(classes))
+        graph.outputs.clear()
+        graph.outputs.extend(node.outputs[: len(RESULTS)])
+        common_passes.RemoveUnusedNodesPass()(model)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def is_head_node(node: ir.Node) -> bool:
+    """Whether a node is one of the operators that this pass makes."""
+    return node.domain == DOMAIN
+
+
+def _plain(attribute: ir.Attr | None) -> object:
+    return None if attribute is None else attribute.value
+
+
+def _through(value: ir.Value | None) -> ir.Value | None:
+    """The value before operators that only reshape."""
+    while value is not None and (node := value.producer()) is not None and node.op_type in _SKIPPED:
+        value = node.inputs[0]
+    return value
+
+
+def _logits(output: ir.Value) -> ir.Value:
+    value: ir.Value | None = output
+    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
+        value = node.inputs[0]
+    node = value.producer() if value is not None else None
+    if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
+        axis = node.attributes.get_int("axis", -1)
+        if axis not in (-1, len(output.shape or ()) - 1):
+            raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
+        return node.inputs[0]
+    assert value is not None
+    return value
+
+
+def _dense(logits: ir.Value) -> tuple[ir.Value, FloatArray, FloatArray] | None:
+    """(input, weights [C, L], bias [L]) of the dense layer that computes the logits."""
+    node = logits.producer()
+    bias: npt.NDArray[np.float64] = np.zeros(1)
+    if node is not None and node.op_type == "Add":
+        known = [constant(value) for value in node.inputs]
+        data = [value for value, c in zip(node.inputs, known, strict=True) if c is None]
+        offsets = [c for c in known if c is not None]
+        if len(data) != 1 or data[0] is None or len(offsets) != 1:
+            return None
+        bias = real(offsets[0]).reshape(-1)
+        node = data[0].producer()
+    if node is None or node.op_type not in ("Gemm", "MatMul") or node.inputs[0] is None:
+        return None
+    matrix = constant(node.inputs[1])
+    if matrix is None or len(matrix.shape) != 2:
+        return None
+    weights = real(matrix)
+    if node.op_type == "Gemm":
+        if node.attributes.get_int("transA", 0):
+            return None
+        if node.attributes.get_int("transB", 0):
+            weights = weights.T
+        weights = weights * node.attributes.get_float("alpha", 1.0)
+        if len(node.inputs) > 2 and node.inputs[2] is not None:
+            offset = constant(node.inputs[2])
+            if offset is None:
+                return None
+            bias = bias + real(offset).reshape(-1) * node.attributes.get_float("beta", 1.0)
+    full = np.broadcast_to(bias, (weights.shape[1],))
+    return node.inputs[0], weights.astype(np.float32), full.astype(np.float32)
+
+
+def _view(logits: ir.Value) -> _View | None:
+    """The EV block that ends in these logits, None where the head is built otherwise."""
+    dense = _dense(logits)
+    if dense is None:
+        return None
+    pooled = _through(dense[0])
+    pool = pooled.producer() if pooled is not None else None
+    if pool is None or not _pools_everything(pool):
+        return None
+    value = pool.inputs[0]
+    node = value.producer() if value is not None else None
+    relu = node is not None and node.op_type == "Relu"
+    if relu and node is not None and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None or node.op_type != "Conv" or node.inputs[0] is None or node.inputs[0].shape is None:
+        return None
+    weights = constant(node.inputs[1])
+    bias = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
+    channels = int(node.inputs[0].shape[1])
+    dilated = any(d != 1 for d in node.attributes.get_ints("dilations", []))
+    if weights is None or weights.shape[:2] != (channels, 1) or dilated or channels != dense[1].shape[0]:
+        return None
+    if node.attributes.get_int("group", 1) != channels:
+        return None
+    offset = real(bias) if bias is not None else np.zeros(channels)
+    return _View(
+        node.inputs[0],
+        node,
+        relu,
+        real(weights).astype(np.float32),
+        offset.astype(np.float32),
+        dense[1],
+        dense[2],
+    )
+
+
+def _pools_everything(pool: ir.Node) -> bool:
+    source, result = pool.inputs[0], pool.outputs[0]
+    if source is None or source.shape is None or result.shape is None:
+        return False
+    if pool.op_type not in ("AveragePool", "GlobalAveragePool", "ReduceMean"):
+        return False
+    spatial = [int(n) for n in source.shape[2:]]
+    if int(np.prod([int(n) for n in result.shape])) != int(source.shape[1]):
+        return False
+    if pool.op_type == "AveragePool":
+        padded = any(pool.attributes.get_ints("pads", [])) or pool.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
+        return list(pool.attributes.get_ints("kernel_shape", [])) == spatial and not padded
+    return True
+
+
+def _function(name: str, inputs: Sequence[str], attributes: str, body: str, extra: str) -> ir.Function:
+    outputs = ", ".join([*RESULTS, *([extra] if extra else [])])
+    text = (
+        f'<domain: "{DOMAIN}", opset_import: ["" : 21]>\n'
+        f"{name} <{attributes}> ({', '.join(inputs)}) => ({outputs})\n{{{body}{_UNCERTAINTY}}}"
+    )
+    return ir.serde.deserialize_function(onnx.parser.parse_function(text))
+
+
+def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) -> tuple[ir.Node, ir.Function]:
+    heads, first = len(views), views[0]
+    channels = first.depthwise.shape[0]
+    merged = np.stack([view.depthwise for view in views], axis=1).reshape(channels * heads, *first.depthwise.shape[1:])
+    merged_bias = np.stack([view.depthwise_bias for view in views], axis=1).reshape(-1)
+    values = {
+        "depthwise": merged,
+        "depthwise_bias": merged_bias,
+        "dense": np.stack([view.dense for view in views]),
+        "dense_bias": np.stack([view.dense_bias for view in views])[:, None, :],
+    }
+    inputs = [first.source]
+    for name, array in values.items():
+        tensor = ir.tensor(np.ascontiguousarray(array, np.float32), name=f"qute_head_{name}")
+        value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
+        graph.register_initializer(value)
+        inputs.append(value)
+    active = "active = Relu (maps)" if first.relu else "active = Identity (maps)"
+    body = f"""
+    maps = Conv <strides: ints = @strides, pads: ints = @pads, group: int = @group> (feature_map, depthwise, depthwise_bias)
+    {active}
+    pooled = GlobalAveragePool (active)
+    by_channel = Constant <value_ints = [-1, {heads}]> ()
+    interleaved = Reshape (pooled, by_channel)
+    features = Transpose <perm = [1, 0]> (interleaved)
+    middle_axis = Constant <value_ints = [1]> ()
+    rows = Unsqueeze (features, middle_axis)
+    products = MatMul (rows, dense)
+    sums = Add (products, dense_bias)
+    logits = Squeeze (sums, middle_axis)
+"""
+    name = f"QuteHead{heads}{'Relu' if first.relu else 'Linear'}"
+    names = ["feature_map", *values]
+    function = _function(name, names, "strides, pads, group, abstain_below", body, "features")
+    attributes = {
+        "strides": _ints(first.conv, "strides", 1),
+        "pads": _pads(first),
+        "group": channels,
+        "abstain_below": float(abstain_below),
+    }
+    node = ir.node(name, inputs, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS) + 1, name="qute_head")
+    feature = node.outputs[-1]
+    feature.name, feature.shape = "qute_head_features", ir.Shape([heads, channels])
+    feature.dtype = ir.DataType.FLOAT
+    return node, function
+
+
+def _uncertainty(logits: Sequence[ir.Value], abstain_below: float) -> tuple[ir.Node, ir.Function]:
+    name = f"Uncertainty{len(logits)}"
+    names = [f"logits_{k}" for k in range(1, len(logits) + 1)]
+    body = f"\n    logits = Concat <axis = 0> ({', '.join(names)})\n"
+    function = _function(name, names, "abstain_below", body, "")
+    attributes = {"abstain_below": float(abstain_below)}
+    node = ir.node(name, logits, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS), name="uncertainty")
+    return node, function
+
+
+def _ints(conv: ir.Node, name: str, default: int) -> list[int]:
+    rank = len(conv.inputs[0].shape or ()) - 2 if conv.inputs[0] is not None else 2
+    return [int(n) for n in conv.attributes.get_ints(name, [default] * rank)]
+
+
+def _pads(view: _View) -> list[int]:
+    """Explicit begin and end padding, auto_pad resolved by the output's shape."""
+    conv = view.conv
+    shape, result = view.source.shape, conv.outputs[0].shape
+    assert shape is not None and result is not None
+    rank = len(shape) - 2
+    strides = _ints(conv, "strides", 1)
+    auto_pad = conv.attributes.get_string("auto_pad", "NOTSET")
+    if auto_pad in ("NOTSET", "VALID"):
+        given = conv.attributes.get_ints("pads", [0] * (2 * rank)) if auto_pad == "NOTSET" else [0] * (2 * rank)
+        return [int(n) for n in given]
+    begin, end = [], []
+    for axis in range(rank):
+        size, out, kernel = int(shape[axis + 2]), int(result[axis + 2]), view.depthwise.shape[axis + 2]
+        total = max((out - 1) * strides[axis] + kernel - size, 0)
+        low = total // 2 if auto_pad == "SAME_UPPER" else (total + 1) // 2
+        begin.append(low)
+        end.append(total - low)
+    return [*begin, *end]
+
+
+def _name_results(graph: ir.Graph, node: ir.Node, classes: int) -> None:
+    taken = {value.name for n in graph for value in n.outputs} | {value.name for value in graph.inputs}
+    for output in graph.outputs:
+        if output.name in RESULTS:
+            output.name = f"{output.name}_of_exit"
+    for position, name in enumerate(RESULTS):
+        value = node.outputs[position]
+        clash = any(name == other.name for n in graph if n is not node for other in n.outputs)
+        value.name = f"qutec_{name}" if clash or (name in taken and clash) else name
+        value.shape = ir.Shape([1, classes] if name == "probabilities" else [1])
+        value.dtype = ir.DataType.INT64 if name in ("label", "abstain") else ir.DataType.FLOAT
