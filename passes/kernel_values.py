@@ -16,6 +16,7 @@ import onnx_ir as ir
 
 from qutec.lower.constants import Constant, constant, real
 from qutec.lower.pointwise import BINARY, UNARY, clamp_bounds
+from qutec.passes.merge_heads import is_head_node
 
 __all__ = ["KernelValues"]
 
@@ -60,7 +61,10 @@ class KernelValues:
         self.stored = [
             value
             for value in [*inputs, *(output for node in self._nodes for output in node.outputs)]
-            if value.dtype in (None, ir.DataType.FLOAT) and self._is_used(value) and not self._inside(value)
+            if value.dtype in (None, ir.DataType.FLOAT)
+            and self._is_used(value)
+            and not self._inside(value)
+            and not _is_result(value)
         ]
         self._stored = set(self.stored)
 
@@ -209,6 +213,8 @@ class KernelValues:
         if value.is_graph_output():
             return False
         readers = [node for node, _ in value.uses() if node in self._live]
+        if self._is_head_logits(value, readers):
+            return True
         if len(readers) == 1 and (readers[0] in self._fused_clamps or readers[0] in self._bias_adds):
             return True
         base = self._base.get(value)
@@ -219,8 +225,21 @@ class KernelValues:
             for reader in readers
         )
 
+    def _is_head_logits(self, value: ir.Value, readers: list[ir.Node]) -> bool:
+        """Whether a dense layer's sum is read by heads alone, which take it wider than int8."""
+        producer = value.producer()
+        dense = producer in self._bias_adds or (
+            producer in self.weighted and producer is not None and producer.op_type != "Conv"
+        )
+        return dense and bool(readers) and all(map(is_head_node, readers))
+
     def _read_once(self, value: ir.Value) -> bool:
         return len(value.uses()) == 1 and not value.is_graph_output()
 
     def _is_used(self, value: ir.Value) -> bool:
         return bool(value.uses()) or value.is_graph_output()
+
+
+def _is_result(value: ir.Value) -> bool:
+    producer = value.producer()
+    return producer is not None and is_head_node(producer)

@@ -237,7 +237,10 @@ def _pools_everything(pool: ir.Node) -> bool:
     if int(np.prod([int(n) for n in result.shape])) != int(source.shape[1]):
         return False
     if pool.op_type == "AveragePool":
-        padded = any(pool.attributes.get_ints("pads", [])) or pool.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
+        padded = (
+            any(pool.attributes.get_ints("pads", []))
+            or pool.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
+        )
         return list(pool.attributes.get_ints("kernel_shape", [])) == spatial and not padded
     return True
 
@@ -254,7 +257,9 @@ def _function(name: str, inputs: Sequence[str], attributes: str, body: str, extr
 def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) -> tuple[ir.Node, ir.Function]:
     heads, first = len(views), views[0]
     channels = first.depthwise.shape[0]
-    merged = np.stack([view.depthwise for view in views], axis=1).reshape(channels * heads, *first.depthwise.shape[1:])
+    merged = np.stack([view.depthwise for view in views], axis=1).reshape(
+        channels * heads, *first.depthwise.shape[1:]
+    )
     merged_bias = np.stack([view.depthwise_bias for view in views], axis=1).reshape(-1)
     values = {
         "depthwise": merged,
@@ -265,12 +270,18 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
     inputs = [first.source]
     for name, array in values.items():
         tensor = ir.tensor(np.ascontiguousarray(array, np.float32), name=f"qute_head_{name}")
-        value = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(ir.DataType.FLOAT), const_value=tensor)
+        value = ir.Value(
+            name=tensor.name,
+            shape=ir.Shape(array.shape),
+            type=ir.TensorType(ir.DataType.FLOAT),
+            const_value=tensor,
+        )
         graph.register_initializer(value)
         inputs.append(value)
     active = "active = Relu (maps)" if first.relu else "active = Identity (maps)"
     body = f"""
-    maps = Conv <strides: ints = @strides, pads: ints = @pads, group: int = @group> (feature_map, depthwise, depthwise_bias)
+    maps = Conv <strides: ints = @strides, pads: ints = @pads, group: int = @group>
+        (feature_map, depthwise, depthwise_bias)
     {active}
     pooled = GlobalAveragePool (active)
     by_channel = Constant <value_ints = [-1, {heads}]> ()
@@ -291,7 +302,9 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
         "group": channels,
         "abstain_below": float(abstain_below),
     }
-    node = ir.node(name, inputs, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS) + 1, name="qute_head")
+    node = ir.node(
+        name, inputs, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS) + 1, name="qute_head"
+    )
     feature = node.outputs[-1]
     feature.name, feature.shape = "qute_head_features", ir.Shape([heads, channels])
     feature.dtype = ir.DataType.FLOAT
@@ -304,7 +317,9 @@ def _uncertainty(logits: Sequence[ir.Value], abstain_below: float) -> tuple[ir.N
     body = f"\n    logits = Concat <axis = 0> ({', '.join(names)})\n"
     function = _function(name, names, "abstain_below", body, "")
     attributes = {"abstain_below": float(abstain_below)}
-    node = ir.node(name, logits, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS), name="uncertainty")
+    node = ir.node(
+        name, logits, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS), name="uncertainty"
+    )
     return node, function
 
 
@@ -317,12 +332,15 @@ def _pads(view: _View) -> list[int]:
     """Explicit begin and end padding, auto_pad resolved by the output's shape."""
     conv = view.conv
     shape, result = view.source.shape, conv.outputs[0].shape
-    assert shape is not None and result is not None
+    assert shape is not None
+    assert result is not None
     rank = len(shape) - 2
     strides = _ints(conv, "strides", 1)
     auto_pad = conv.attributes.get_string("auto_pad", "NOTSET")
     if auto_pad in ("NOTSET", "VALID"):
-        given = conv.attributes.get_ints("pads", [0] * (2 * rank)) if auto_pad == "NOTSET" else [0] * (2 * rank)
+        given = (
+            conv.attributes.get_ints("pads", [0] * (2 * rank)) if auto_pad == "NOTSET" else [0] * (2 * rank)
+        )
         return [int(n) for n in given]
     begin, end = [], []
     for axis in range(rank):
@@ -335,13 +353,13 @@ def _pads(view: _View) -> list[int]:
 
 
 def _name_results(graph: ir.Graph, node: ir.Node, classes: int) -> None:
-    taken = {value.name for n in graph for value in n.outputs} | {value.name for value in graph.inputs}
     for output in graph.outputs:
         if output.name in RESULTS:
             output.name = f"{output.name}_of_exit"
+    taken = {value.name for n in graph if n is not node for value in n.outputs}
+    taken |= {value.name for value in graph.inputs}
     for position, name in enumerate(RESULTS):
         value = node.outputs[position]
-        clash = any(name == other.name for n in graph if n is not node for other in n.outputs)
-        value.name = f"qutec_{name}" if clash or (name in taken and clash) else name
+        value.name = f"qutec_{name}" if name in taken else name
         value.shape = ir.Shape([1, classes] if name == "probabilities" else [1])
         value.dtype = ir.DataType.INT64 if name in ("label", "abstain") else ir.DataType.FLOAT

@@ -13,6 +13,7 @@ becomes one table) stays float. Onnxruntime runs the result.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -20,6 +21,7 @@ import onnx_ir as ir
 
 from qutec.lower.constants import constant, real
 from qutec.passes.kernel_values import KernelValues
+from qutec.passes.merge_heads import RESULTS, is_head_node
 from qutec.program import Quantization
 from qutec.quantization import (
     SIGMOID_OUTPUT,
@@ -44,7 +46,8 @@ def is_quantized(model: ir.Model) -> bool:
 def values_to_calibrate(model: ir.Model) -> list[str]:
     """Names of the float values whose range QuantizePass needs, in graph order."""
     values = KernelValues(model.graph)
-    return [value.name or "" for value in values.stored if _fixed(value) is None]
+    stored = [value.name or "" for value in values.stored if _fixed(value) is None]
+    return stored + [value.name or "" for value in _features(model)]
 
 
 class QuantizePass(ir.passes.InPlacePass):
@@ -78,7 +81,17 @@ class QuantizePass(ir.passes.InPlacePass):
                 writer.requantize(node, position, value, wanted)
         for value in values.stored:
             writer.quantize(value, parameters[value])
+        for value in _features(model):
+            node = value.producer()
+            assert node is not None
+            node.metadata_props["qutec.feature_range"] = json.dumps(list(self._ranges[value.name or ""]))
         return ir.passes.PassResult(model, modified=bool(values.stored))
+
+
+def _features(model: ir.Model) -> list[ir.Value]:
+    """Pooled features inside QuteHead nodes: stored as int16 by the kernel, so only their range counts."""
+    heads = [node for node in model.graph if is_head_node(node)]
+    return [node.outputs[len(RESULTS)] for node in heads if len(node.outputs) > len(RESULTS)]
 
 
 def _fixed(value: ir.Value) -> Quantization | None:

@@ -17,7 +17,7 @@ import onnx_ir as ir
 from qutec.errors import DataError, UsageError
 from qutec.planner import Plan
 from qutec.ports import PortInfo
-from qutec.program import Int8Array, Program
+from qutec.program import Int8Array, Program, StoredArray
 from qutec.reference import run_program
 from qutec.report import Report
 from qutec.targets import Target
@@ -47,8 +47,8 @@ class Build:
         ports = [PortInfo.of(port) for port in self.program.outputs]
         return {p.name: p.real(stored) for p, stored in zip(ports, self.run_int8(x).values(), strict=True)}
 
-    def run_int8(self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> dict[str, Int8Array]:
-        """As `run`, but the stored int8 values."""
+    def run_int8(self, x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> dict[str, StoredArray]:
+        """As `run`, but the stored integers: int8, or int32 for uncertainty outputs."""
         outputs = run_program(self.program, self.stored(x))
         results = {}
         for port, values in zip(self.program.outputs, outputs, strict=True):

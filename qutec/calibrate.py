@@ -38,6 +38,15 @@ class CalibrationMethod(StrEnum):
 class _Input:
     name: str
     shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+
+    @property
+    def integers(self) -> tuple[int, int] | None:
+        """The least and largest value of an integer input (8-bit pixels that the graph casts)."""
+        if not np.issubdtype(self.dtype, np.integer):
+            return None
+        limits = np.iinfo(self.dtype)
+        return int(limits.min), int(limits.max)
 
 
 def load_samples(data: str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike], model: ir.Model) -> Samples:
@@ -65,12 +74,21 @@ def load_samples(data: str | Path | npt.ArrayLike | Mapping[str, npt.ArrayLike],
 
 
 def random_samples(model: ir.Model, seed: int = 0) -> Samples:
-    """Standard normal noise for every input: ranges of no meaning, for size and speed only."""
+    """Noise for every input: ranges of no meaning, for size and speed only.
+
+    Standard normal; uniform over all codes where the input is of an integer type.
+    """
     generator = np.random.default_rng(seed)
-    return {
-        entry.name: generator.standard_normal((_RANDOM_SAMPLES, *entry.shape[1:])).astype(np.float32)
-        for entry in _inputs(model)
-    }
+    samples = {}
+    for entry in _inputs(model):
+        shape = (_RANDOM_SAMPLES, *entry.shape[1:])
+        if entry.integers is None:
+            values = generator.standard_normal(shape)
+        else:
+            low, high = entry.integers
+            values = np.rint(generator.uniform(low, high, shape))
+        samples[entry.name] = values.astype(np.float32)
+    return samples
 
 
 def measure_ranges(
@@ -99,7 +117,8 @@ def measure_ranges(
             calibrate_method=ort_method,
             extra_options=options,
         )
-        for chunk in _chunks(samples, progress=progress):
+        types = {entry.name: entry.dtype for entry in _inputs(model)}
+        for chunk in _chunks(samples, types, progress=progress):
             calibrator.collect_data(_Reader(chunk))
         data = calibrator.compute_data()
         ranges = {}
@@ -112,25 +131,31 @@ def measure_ranges(
 
 
 _Advance: TypeAlias = Callable[[int], None]
+_Feed: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
 
 class _Reader:
     """onnxruntime's CalibrationDataReader over a list of feeds."""
 
-    def __init__(self, feeds: list[Samples]) -> None:
+    def __init__(self, feeds: list[_Feed]) -> None:
         self._feeds = iter(feeds)
 
-    def get_next(self) -> Samples | None:
+    def get_next(self) -> _Feed | None:
         return next(self._feeds, None)
 
 
-def _chunks(samples: Samples, *, progress: bool) -> Iterator[list[Samples]]:
+def _chunks(
+    samples: Samples, types: Mapping[str, np.dtype[np.generic]], *, progress: bool
+) -> Iterator[list[_Feed]]:
     count = len(next(iter(samples.values())))
     chosen = np.unique(np.linspace(0, count - 1, min(count, _MOST_SAMPLES)).astype(int))
     with _progress_bar(len(chosen), shown=progress) as advance:
         for start in range(0, len(chosen), _CHUNK):
             rows = chosen[start : start + _CHUNK]
-            yield [{name: array[row : row + 1] for name, array in samples.items()} for row in rows]
+            yield [
+                {name: array[row : row + 1].astype(types[name]) for name, array in samples.items()}
+                for row in rows
+            ]
             advance(len(rows))
 
 
@@ -159,7 +184,8 @@ def _inputs(model: ir.Model) -> list[_Input]:
             raise UnsupportedModelError(
                 f"the input '{value.name}' has shape {list(shape)}; its first axis must be a batch of 1"
             )
-        found.append(_Input(value.name, shape))
+        dtype = value.dtype.numpy() if value.dtype is not None else np.dtype(np.float32)
+        found.append(_Input(value.name, shape, dtype))
     return found
 
 
@@ -204,4 +230,10 @@ def _checked(array: npt.NDArray[np.generic], entry: _Input) -> npt.NDArray[np.fl
         values = array.astype(np.float32)
     if not np.isfinite(values).all():
         raise DataError(f"the data for '{entry.name}' has NaN or infinite values (as float32)")
+    if entry.integers is not None:
+        low, high = entry.integers
+        if values.min() < low or values.max() > high or (values != np.rint(values)).any():
+            raise DataError(
+                f"the data for '{entry.name}' is not {entry.dtype}: whole numbers {low} to {high}"
+            )
     return values

@@ -194,9 +194,7 @@ def _parameters(call: Call) -> int:
 def _layer(program: Program, call: Call, live: int, scratch: int) -> LayerReport:
     weights = sum(array.nbytes for array in call.constants().values())
     shape_in, shape_out = _shapes(program, call)
-    return LayerReport(
-        call.name, type(call).__name__, call.macs, weights, shape_in, shape_out, live, scratch
-    )
+    return LayerReport(call.name, type(call).__name__, call.macs, weights, shape_in, shape_out, live, scratch)
 
 
 def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:

@@ -18,7 +18,7 @@ from qutec.build import Build, stored_inputs
 from qutec.calibrate import read_arrays
 from qutec.errors import UsageError
 from qutec.ports import PortInfo
-from qutec.program import Int8Array
+from qutec.program import Int8Array, StoredArray
 from qutec.quantize import Calibration
 from qutec.simulate import Compiler, Emulation, Emulator, build_host, build_image, run_image, run_many
 from qutec.targets import parse_size
@@ -131,7 +131,7 @@ def verify_build(
         [port.to_memory(values[i]) for port, values in zip(ports, stored, strict=True)] for i in range(count)
     ]
 
-    def in_onnx_order(results: list[tuple[Int8Array, ...]]) -> list[Int8Array]:
+    def in_onnx_order(results: list[tuple[Int8Array, ...]]) -> list[StoredArray]:
         return [
             np.stack([port.from_memory(result[k]).reshape(-1) for result in results])
             for k, port in enumerate(outputs)

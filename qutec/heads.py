@@ -85,7 +85,9 @@ def _parse(entry: object) -> Head:
         raise ModelError(f"metadata {METADATA_KEY!r}: the index of {output!r} is {index!r}, not a number")
     for name in (weights, bias):
         if name is not None and not isinstance(name, str):
-            raise ModelError(f"metadata {METADATA_KEY!r}: {name!r} of {output!r} is not an initializer's name")
+            raise ModelError(
+                f"metadata {METADATA_KEY!r}: {name!r} of {output!r} is not an initializer's name"
+            )
     for known in get_args(HeadKind):
         if kind == known:
             return Head(output, known, index, weights, bias)

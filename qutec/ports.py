@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.errors import DataError
-from qutec.program import Int8Array, Port
+from qutec.program import Int8Array, Port, StoredArray
 
 __all__ = ["PortInfo"]
 
@@ -28,13 +28,14 @@ class PortInfo:
     scale: float
     zero_point: int
     order: npt.NDArray[np.int64] | None
+    dtype: str = "int8"
 
     @classmethod
     def of(cls, port: Port) -> PortInfo:
         """The port of a Program."""
         order = None if port.order is None else port.order.astype(np.int64)
         scale, zero_point = port.quantization.scale, port.quantization.zero_point
-        return cls(port.name, port.logical_shape, scale, zero_point, order)
+        return cls(port.name, port.logical_shape, scale, zero_point, order, port.dtype)
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> PortInfo:
@@ -43,13 +44,17 @@ class PortInfo:
         order = _order(str(entry["layout"]), shape)
         if entry["layout"] == "permuted":
             order = np.array(entry["order"], np.int64)
-        return cls(str(entry["name"]), shape, float(entry["scale"]), int(entry["zero_point"]), order)
+        dtype = str(entry["dtype"])
+        if dtype not in ("int8", "int32"):
+            raise ValueError(f"dtype {dtype}")
+        return cls(str(entry["name"]), shape, float(entry["scale"]), int(entry["zero_point"]), order, dtype)
 
     def to_json(self) -> dict[str, object]:
         """The entry of report.json; `order` only where no word describes it."""
         entry: dict[str, object] = {
             "name": self.name,
-            "bytes": self.size,
+            "bytes": self.size * np.dtype(self.dtype).itemsize,
+            "dtype": self.dtype,
             "shape": list(self.shape),
             "scale": self.scale,
             "zero_point": self.zero_point,
@@ -61,7 +66,7 @@ class PortInfo:
 
     @property
     def size(self) -> int:
-        """Elements, which are bytes."""
+        """Number of elements."""
         return int(np.prod(self.shape, dtype=np.int64))
 
     @property
@@ -100,7 +105,7 @@ class PortInfo:
         clipped: Int8Array = np.clip(codes, -128, 127).astype(np.int8)
         return clipped
 
-    def real(self, stored: Int8Array) -> npt.NDArray[np.float32]:
+    def real(self, stored: StoredArray) -> npt.NDArray[np.float32]:
         """The real values of stored ones, same shape."""
         return ((stored.astype(np.float64) - self.zero_point) * self.scale).astype(np.float32)
 
@@ -109,10 +114,11 @@ class PortInfo:
         flat = stored.reshape(-1)
         return np.ascontiguousarray(flat if self.order is None else flat[self.order])
 
-    def from_memory(self, flat: Int8Array) -> Int8Array:
-        """The flat bytes of one output as [*shape] in ONNX order."""
-        result = np.empty(self.size, np.int8)
-        result[slice(None) if self.order is None else self.order] = flat
+    def from_memory(self, flat: Int8Array) -> StoredArray:
+        """The bytes of one output as stored values, [*shape] in ONNX order."""
+        result = np.empty(self.size, self.dtype)
+        values = np.ascontiguousarray(flat).view(np.dtype(self.dtype).newbyteorder("<"))
+        result[slice(None) if self.order is None else self.order] = values
         return result.reshape(self.shape)
 
 

@@ -37,6 +37,7 @@ from qutec.program import (
     Program,
     Shape,
     Softmax,
+    StoredArray,
     Tensor,
 )
 
@@ -65,7 +66,7 @@ _SCRATCH_BYTES = 16 << 20
 """A call works on as many samples at a time as this holds intermediate values of; more misses the cache."""
 
 
-def run_program(program: Program, inputs: Sequence[Int8Array]) -> tuple[Int8Array, ...]:
+def run_program(program: Program, inputs: Sequence[Int8Array]) -> tuple[StoredArray, ...]:
     """Outputs of `program`, each [batch, *logical_shape] in ONNX element order, for a batch of inputs.
 
     Input k is [batch, ...] with the elements of port k in ONNX order in any shape. Memory stays under
@@ -76,7 +77,7 @@ def run_program(program: Program, inputs: Sequence[Int8Array]) -> tuple[Int8Arra
     batch = _batch_size(program, inputs)
     per_sample = sum(buffer.bytes for buffer in program.arena_buffers())
     step = max(1, _BUFFER_BYTES // max(1, per_sample))
-    parts: list[tuple[Int8Array, ...]] = []
+    parts: list[tuple[StoredArray, ...]] = []
     for start in range(0, max(batch, 1), step):
         buffers = load_inputs(program, [values[start : start + step] for values in inputs])
         for call in program.calls:
@@ -108,12 +109,13 @@ def load_inputs(program: Program, inputs: Sequence[Int8Array]) -> Buffers:
     return buffers
 
 
-def read_outputs(program: Program, buffers: Buffers) -> tuple[Int8Array, ...]:
+def read_outputs(program: Program, buffers: Buffers) -> tuple[StoredArray, ...]:
     """What the output ports hold, each [batch, *logical_shape] in ONNX element order."""
-    outputs: list[Int8Array] = []
+    outputs: list[StoredArray] = []
     for port in program.outputs:
-        memory = _view(buffers, port.tensor, (port.size,), (1,))
-        values = np.empty(memory.shape, dtype=np.int8)
+        memory = _view(buffers, port.tensor, (port.bytes,), (1,))
+        memory = np.ascontiguousarray(memory).view(np.dtype(port.dtype).newbyteorder("<"))
+        values = np.empty(memory.shape, dtype=port.dtype)
         values[:, slice(None) if port.order is None else port.order] = memory
         outputs.append(values.reshape(len(memory), *port.logical_shape))
     return tuple(outputs)

@@ -12,9 +12,9 @@ from itertools import zip_longest
 from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from qutec.errors import VerificationError
+from qutec.program import StoredArray
 
 __all__ = [
     "Difference",
@@ -26,12 +26,11 @@ __all__ = [
     "verify_outputs",
 ]
 
-Int8Array: TypeAlias = npt.NDArray[np.int8]
 
-Execution: TypeAlias = Callable[[], Sequence[Int8Array]]
+Execution: TypeAlias = Callable[[], Sequence[StoredArray]]
 """Runs the program on the inputs that the reference had; outputs in the order of the program's ports."""
 
-LayerTrace: TypeAlias = Iterable[tuple[str, Int8Array]]
+LayerTrace: TypeAlias = Iterable[tuple[str, StoredArray]]
 """(layer name, what it wrote), in the order of execution."""
 
 
@@ -66,7 +65,7 @@ class LayerDifference:
 
 
 def verify_outputs(
-    names: Sequence[str], reference: Sequence[Int8Array], executions: Mapping[str, Execution]
+    names: Sequence[str], reference: Sequence[StoredArray], executions: Mapping[str, Execution]
 ) -> None:
     """Runs every execution and compares its outputs with `reference`, both in the order of `names`.
 
@@ -89,7 +88,7 @@ def verify_outputs(
         raise VerificationError("\n".join(problems))
 
 
-def compare_arrays(expected: Int8Array, actual: Int8Array) -> Difference | None:
+def compare_arrays(expected: StoredArray, actual: StoredArray) -> Difference | None:
     """How two arrays of one shape and type differ; None where they are equal. ValueError on other shapes."""
     if expected.shape != actual.shape:
         raise ValueError(f"shapes differ: {actual.shape} instead of {expected.shape}")
@@ -131,7 +130,7 @@ def require_equal_layers(expected: LayerTrace, actual: LayerTrace) -> None:
         raise VerificationError(str(difference))
 
 
-def _mismatch(expected: Int8Array, actual: Int8Array) -> str | None:
+def _mismatch(expected: StoredArray, actual: StoredArray) -> str | None:
     """What sets two arrays apart; a value that is no int8 never equals one that is."""
     if actual.dtype != expected.dtype:
         return f"type {actual.dtype} instead of {expected.dtype}"

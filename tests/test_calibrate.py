@@ -163,6 +163,22 @@ def test_file_with_pickled_objects_is_refused(tmp_path: Path) -> None:
             load_samples(tmp_path / name, _model())
 
 
+def _pixels() -> ir.Model:
+    return ir.from_proto(net("(uint8[1,4] x) => (float y) { f = Cast<to=1>(x) y = Neg(f) }"))
+
+
+def test_input_of_bytes_takes_whole_numbers_of_its_range() -> None:
+    samples = load_samples(np.array([[0, 1, 2, 255], [7, 7, 7, 7]], np.uint8), _pixels())
+    assert measure_ranges(_pixels(), samples, ["y"])["y"] == (-255.0, 0.0)
+    for wrong in ([[0.5, 1, 2, 3]], [[-1, 1, 2, 3]], [[256, 1, 2, 3]]):
+        with pytest.raises(DataError, match="is not uint8: whole numbers 0 to 255"):
+            load_samples(np.array(wrong), _pixels())
+    noise = random_samples(_pixels())["x"]
+    assert noise.min() < 20
+    assert noise.max() > 235
+    np.testing.assert_array_equal(noise, np.rint(noise))
+
+
 def test_two_inputs_come_by_name(tmp_path: Path) -> None:
     a, b = np.ones((5, 3)), np.zeros((5, 3))
     np.savez(tmp_path / "d.npz", a=a, b=b)

@@ -26,7 +26,7 @@ from qutec.program import (
 __all__ = ["Builder", "Refused"]
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 (an answer, not a fault)
     """Why a node cannot be lowered, in words that reach the user.
 
     `origin` names the node where that is not the one at hand: a kernel is made when its result is stored,
@@ -45,7 +45,7 @@ class Builder:
         self.buffers: dict[str, Buffer] = {}
         self.calls: list[Call] = []
         self.inputs: list[tuple[str, View]] = []
-        self.outputs: list[tuple[str, View]] = []
+        self.outputs: list[tuple[str, View] | Port] = []
 
     def add(self, call: Call) -> None:
         """Append a call."""
@@ -169,9 +169,16 @@ class Builder:
         self.add(Lookup(name, view.tensor, target.tensor, view.size, table))
         return target
 
+    def result(self, name: str, shape: tuple[int, ...], tensor: Tensor, scale: float) -> None:
+        """An output of int32 values that stand for scale * value."""
+        self.outputs.append(Port(name, tensor, shape, Quantization(scale, 0), dtype="int32"))
+
     def program(self, name: str) -> Program:
         """The finished Program."""
-        outputs = [self._port(port, self._owned(port, view)) for port, view in self.outputs]
+        outputs = [
+            entry if isinstance(entry, Port) else self._port(entry[0], self._owned(*entry))
+            for entry in self.outputs
+        ]
         for port in outputs:
             buffer = self.buffers[port.tensor.buffer]
             self.buffers[buffer.name] = replace(buffer, kind=BufferKind.OUTPUT)

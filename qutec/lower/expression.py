@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from qutec.errors import UnsupportedModelError
@@ -19,9 +20,19 @@ from qutec.lower.builder import Builder, Refused, quantize_array
 from qutec.lower.constants import Constant, constant
 from qutec.lower.pointwise import Function
 from qutec.lower.view import View
-from qutec.program import Quantization
+from qutec.program import Quantization, Tensor
 
-__all__ = ["NO_CLAMP", "Clamp", "Context", "Expression", "OpenQuantization", "Pending", "Pointwise"]
+__all__ = [
+    "NO_CLAMP",
+    "Clamp",
+    "Context",
+    "DenseLayer",
+    "Expression",
+    "OpenQuantization",
+    "Pending",
+    "Pointwise",
+    "Result",
+]
 
 Clamp: TypeAlias = tuple[float, float]
 """(low, high) in real numbers: the activation that is fused into a kernel."""
@@ -47,6 +58,8 @@ class Pending:
     """Parameters that the kernel fixes by itself (softmax), used where the graph gives none."""
     biased: Callable[[Constant], Pending | None] | None = None
     """The same kernel with a constant added to its accumulator, None if it does not fit the channels."""
+    dense: DenseLayer | None = None
+    """The layer itself where it is dense, on one row, and followed by nothing."""
     after: tuple[Callable[[View], View], ...] = ()
     """Moves of elements to make once the result is there."""
     origin: str = ""
@@ -55,11 +68,11 @@ class Pending:
     def clamped(self, clamp: Clamp) -> Pending:
         """The same kernel followed by a clamp."""
         low, high = (min(max(bound, clamp[0]), clamp[1]) for bound in self.clamp)
-        return replace(self, clamp=(low, high), quantization=None, biased=None)
+        return replace(self, clamp=(low, high), quantization=None, biased=None, dense=None)
 
     def then(self, move: Callable[[View], View], shape: tuple[int, ...]) -> Pending:
         """The same kernel followed by a move of elements."""
-        return replace(self, shape=shape, after=(*self.after, move), biased=None)
+        return replace(self, shape=shape, after=(*self.after, move), biased=None, dense=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +85,24 @@ class Pointwise:
     """The last node of the chain, for error texts."""
 
 
+@dataclass(frozen=True, eq=False)
+class DenseLayer:
+    """A dense layer whose output need not be int8: weights [O, I], bias [O] as real numbers."""
+
+    name: str
+    x: View
+    weights: Constant
+    bias: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """int32 values that a network returns and nothing else reads; real = scale * stored."""
+
+    tensor: Tensor
+    scale: float
+
+
 Expression: TypeAlias = View | Pending | Pointwise
 
 
@@ -82,6 +113,7 @@ class Context:
     builder: Builder
     expressions: dict[ir.Value, Expression] = field(default_factory=dict)
     input_quantization: dict[str, Quantization] = field(default_factory=dict)
+    results: dict[ir.Value, Result] = field(default_factory=dict)
     _realized: dict[tuple[int, Quantization], tuple[Expression, View]] = field(default_factory=dict)
 
     def expression(self, value: ir.Value | None) -> Expression:

@@ -18,7 +18,17 @@ import onnx_ir as ir
 from qutec.fixed_point import quantize_multiplier, quantize_multipliers
 from qutec.lower.builder import Refused
 from qutec.lower.constants import Constant, QuantizedConstant, constant, real
-from qutec.lower.expression import Clamp, Context, Expression, Pending
+from qutec.lower.expression import Clamp, Context, DenseLayer, Expression, Pending
+from qutec.lower.layer_constants import (
+    along_axis,
+    bias_of,
+    broadcast,
+    channel_bias,
+    matrix,
+    scaled,
+    swapped,
+    weights_of,
+)
 from qutec.lower.shapes import activation_range, layer_name, nhwc, sliding_window, static_shape
 from qutec.lower.view import View, channels_last_order, moved_axis_order, row_major
 from qutec.program import Call, Conv2D, DepthwiseConv2D, FullyConnected, Int8Array, Int32Array, Quantization
@@ -59,6 +69,8 @@ class _Layer:
     output_order: Int32Array
     channel_axis: int
     call: Callable[[_Ready], Call]
+    is_dense: bool = False
+    """Whether this is one row of a dense layer, whose sum a head can read wider than int8."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +115,7 @@ class _Ready:
 def conv(context: Context, node: ir.Node) -> Expression:
     """Conv, 1-D or 2-D; a group for each input channel becomes a depthwise convolution."""
     x = context.view(node.inputs[0])
-    weights = _weights(node)
+    weights = weights_of(node)
     output_shape = static_shape(node.outputs[0])
     if len(x.shape) not in (3, 4):
         raise Refused(f"it convolves over {len(x.shape) - 2} axes; 1 and 2 are supported")
@@ -148,7 +160,7 @@ def conv(context: Context, node: ir.Node) -> Expression:
             x=x,
             order=channels_last_order(x.shape),
             weights=weights,
-            bias=_bias_input(node),
+            bias=bias_of(node),
             output_name=node.outputs[0].name or layer_name(node),
             output_shape=output_shape,
             output_order=channels_last_order(output_shape),
@@ -162,24 +174,24 @@ def gemm(context: Context, node: ir.Node) -> Expression:
     """Gemm with constant weights: alpha * x @ B + beta * C."""
     if node.attributes.get_int("transA", 0):
         raise Refused("transA is set")
-    weights = _weights(node)
+    weights = weights_of(node)
     if not node.attributes.get_int("transB", 0):
-        weights = _swapped(weights)
+        weights = swapped(weights)
     alpha, beta = node.attributes.get_float("alpha", 1.0), node.attributes.get_float("beta", 1.0)
-    bias = _bias_input(node)
+    bias = bias_of(node)
     x = context.view(node.inputs[0])
     if bias is not None and beta != 1.0:
         bias = real(bias) * beta
-    return _dense(context, node, x, _scaled(weights, alpha), _channel_bias(bias, weights.shape[0]))
+    return _dense(context, node, x, scaled(weights, alpha), channel_bias(bias, weights.shape[0]))
 
 
 def matmul(context: Context, node: ir.Node) -> Expression:
     """MatMul of data with constant weights; leading axes of the data are rows."""
-    weights = _weights(node)
+    weights = weights_of(node)
     if len(weights.shape) < 2 or math.prod(weights.shape[:-2]) != 1:
         raise Refused("its weights are not one matrix")
     x = context.view(node.inputs[0])
-    return _dense(context, node, x, _swapped(_matrix(weights)), None)
+    return _dense(context, node, x, swapped(matrix(weights)), None)
 
 
 def batch_normalization(context: Context, node: ir.Node) -> Expression:
@@ -266,6 +278,7 @@ def _dense(context: Context, node: ir.Node, x: View, weights: Constant, bias: Co
             output_order=row_major(rows * outputs),
             channel_axis=len(output_shape) - 1,
             call=call,
+            is_dense=rows == 1,
         ),
     )
 
@@ -314,12 +327,19 @@ def _pending(context: Context, layer: _Layer) -> Pending:
 
     def biased(offset: Constant) -> Pending | None:
         channels = layer.output_shape[layer.channel_axis]
-        along = _along_axis(offset, layer.output_shape, layer.channel_axis)
+        along = along_axis(offset, layer.output_shape, layer.channel_axis)
         if layer.bias is not None or along is None:
             return None
-        return _pending(context, replace(layer, bias=_broadcast(along, channels)))
+        return _pending(context, replace(layer, bias=broadcast(along, channels)))
 
-    return Pending(layer.output_shape, emit, biased=biased)
+    return Pending(layer.output_shape, emit, biased=biased, dense=_dense_layer(layer))
+
+
+def _dense_layer(layer: _Layer) -> DenseLayer | None:
+    if not layer.is_dense:
+        return None
+    bias = np.zeros(layer.weights.shape[0]) if layer.bias is None else real(layer.bias).reshape(-1)
+    return DenseLayer(layer.name, layer.x, layer.weights, np.asarray(bias, np.float64))
 
 
 def _integer_weights(layer: _Layer, input_scale: float) -> tuple[Int8Array, FloatArray, int]:
@@ -350,79 +370,3 @@ def _bias(layer: _Layer, channels: int, scale: FloatArray) -> FloatArray | Int32
     if same and not layer.bias.zero_point.any():
         return layer.bias.values.reshape(-1).astype(np.int32)
     return layer.bias.real().reshape(-1)
-
-
-def _along_axis(offset: Constant, shape: tuple[int, ...], axis: int) -> Constant | None:
-    """The constant as a vector along `axis` of a tensor of `shape`, None if it varies elsewhere too."""
-    aligned = (1,) * (len(shape) - len(offset.shape)) + tuple(offset.shape)
-    if len(aligned) > len(shape) or any(n != 1 for i, n in enumerate(aligned) if i != axis):
-        return None
-    if isinstance(offset, QuantizedConstant):
-        return replace(offset, values=offset.values.reshape(-1), axis=None if offset.axis is None else 0)
-    return offset.reshape(-1)
-
-
-def _broadcast(vector: Constant, channels: int) -> Constant:
-    if isinstance(vector, QuantizedConstant):
-        return replace(vector, values=np.broadcast_to(vector.values, (channels,)))
-    return np.broadcast_to(vector, (channels,))
-
-
-def _channel_bias(bias: Constant | None, channels: int) -> Constant | None:
-    if bias is None:
-        return None
-    along = _along_axis(bias, (1, channels), 1)
-    if along is None:
-        raise Refused("its bias is not one value for each output")
-    return _broadcast(along, channels)
-
-
-def _weights(node: ir.Node) -> Constant:
-    weights = constant(node.inputs[1])
-    if weights is None:
-        raise Refused("its weights are not a constant")
-    return weights
-
-
-def _bias_input(node: ir.Node) -> Constant | None:
-    """The third input of a Conv or Gemm, None where there is none."""
-    if len(node.inputs) <= 2 or node.inputs[2] is None:
-        return None
-    bias = constant(node.inputs[2])
-    if bias is None:
-        raise Refused("its bias is not a constant")
-    return bias
-
-
-def _matrix(weights: Constant) -> Constant:
-    shape = weights.shape[-2:]
-    if not isinstance(weights, QuantizedConstant):
-        return weights.reshape(shape)
-    lost = len(weights.shape) - 2
-    axis = None if weights.axis is None else weights.axis - lost
-    return replace(weights, values=weights.values.reshape(shape), axis=axis)
-
-
-def _swapped(weights: Constant) -> Constant:
-    """The transpose of a matrix."""
-    if not isinstance(weights, QuantizedConstant):
-        return weights.T
-    axis = None if weights.axis is None else 1 - weights.axis
-    return replace(weights, values=weights.values.T, axis=axis)
-
-
-def _scaled(weights: Constant, factor: float) -> Constant:
-    if factor == 1.0:
-        return weights
-    if not isinstance(weights, QuantizedConstant):
-        return real(weights) * factor
-    if factor == 0.0:
-        return replace(
-            weights, values=np.zeros_like(weights.values), zero_point=np.zeros_like(weights.zero_point)
-        )
-    if factor > 0:
-        return replace(weights, scale=weights.scale * factor)
-    # -128 has no negative in 8 bits; _integer_weights refuses what does not fit.
-    return replace(
-        weights, values=-weights.values, zero_point=-weights.zero_point, scale=weights.scale * -factor
-    )

@@ -29,6 +29,7 @@ from qutec.program.tensors import (
     Port,
     Quantization,
     Shape,
+    StoredArray,
     Tensor,
 )
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
@@ -59,6 +60,7 @@ __all__ = [
     "Quantization",
     "Shape",
     "Softmax",
+    "StoredArray",
     "Tensor",
 ]
 

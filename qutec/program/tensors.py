@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ __all__ = [
     "Port",
     "Quantization",
     "Shape",
+    "StoredArray",
     "Tensor",
 ]
 
@@ -29,6 +30,8 @@ Pair: TypeAlias = tuple[int, int]
 
 Int8Array: TypeAlias = npt.NDArray[np.int8]
 Int32Array: TypeAlias = npt.NDArray[np.int32]
+StoredArray: TypeAlias = npt.NDArray[np.int8] | npt.NDArray[np.int32]
+"""What an output holds."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,15 @@ class Port:
     logical_shape: tuple[int, ...]
     quantization: Quantization
     order: Int32Array | None = field(default=None, compare=False)
+    dtype: Literal["int8", "int32"] = "int8"
+    """How elements are stored; int32 little-endian, with `quantization` as the fixed point."""
 
     @property
     def size(self) -> int:
-        """Number of elements, which is also the number of bytes."""
+        """Number of elements."""
         return int(np.prod(self.logical_shape, dtype=np.int64))
+
+    @property
+    def bytes(self) -> int:
+        """Size in memory."""
+        return self.size * np.dtype(self.dtype).itemsize

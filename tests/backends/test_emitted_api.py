@@ -1,4 +1,4 @@
-"""The C API as an application uses it: error codes, callbacks, several networks and instances side by side."""
+"""The C API as an application uses it: error codes, callbacks, networks and instances side by side."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qutec.program import Int8Array, Lookup, Program, Tensor
+from qutec.program import Call, Int8Array, Lookup, Program, Tensor
 from qutec.reference import run_program
 from tests.backends.emitted import emit, every_kind, flat, program_of, random_inputs
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
-FLAGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover")
+FLAGS = (
+    "-std=c99",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-O1",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover",
+)
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -43,7 +51,9 @@ def static_library(project: Path, name: str, folder: Path) -> Path:
 def c_array(name: str, values: Int8Array) -> str:
     """A const array of these values."""
     flat_values = values.reshape(-1)
-    return f"static const int8_t {name}[{flat_values.size}] = {{{', '.join(map(str, flat_values.tolist()))}}};\n"
+    return (
+        f"static const int8_t {name}[{flat_values.size}] = {{{', '.join(map(str, flat_values.tolist()))}}};\n"
+    )
 
 
 ERRORS = """
@@ -52,7 +62,10 @@ ERRORS = """
 #define WANT(condition) do { if (!(condition)) { printf("%s\\n", #condition); return 1; } } while (0)
 static int32_t order[NET_LAYER_COUNT + 1];
 static int32_t seen;
-static void note(void *user, int32_t layer) { if (user == order && seen <= NET_LAYER_COUNT) { order[seen++] = layer; } }
+static void note(void *user, int32_t layer)
+{
+    if (user == order && seen <= NET_LAYER_COUNT) { order[seen++] = layer; }
+}
 int main(void)
 {
     static union { uint8_t bytes[NET_ARENA_BYTES + 16]; long double aligner; } memory;
@@ -130,7 +143,9 @@ static const size_t output_bytes[ONE_OUTPUT_COUNT] = {ONE_OUTPUT_SIZES};
 
 static void load(const one_context *context, int which)
 {
-    for (int32_t i = 0; i < ONE_INPUT_COUNT; i++) { memcpy(one_input(context, i), inputs[which][i], input_bytes[i]); }
+    for (int32_t i = 0; i < ONE_INPUT_COUNT; i++) {
+        memcpy(one_input(context, i), inputs[which][i], input_bytes[i]);
+    }
 }
 
 static int right(const one_context *context, int which)
@@ -195,16 +210,17 @@ def network_data(one: Program, two: Program) -> str:
 
 def small() -> Program:
     table = np.arange(127, -129, -1).astype(np.int8)
-    calls = [Lookup("flip", Tensor("x"), Tensor("y"), 40, table), every_kind(9)[0]]
-    program = program_of(calls)
-    return Program(program.name, program.buffers, program.calls, program.inputs, program.outputs)
+    calls: list[Call] = [Lookup("flip", Tensor("x"), Tensor("y"), 40, table), every_kind(9)[0]]
+    return program_of(calls)
 
 
 def test_two_networks_and_two_instances_live_side_by_side(tmp_path: Path) -> None:
-    """Both libraries bring the kernels that they need; the linker takes each kernel from the first that has it."""
+    """Both libraries bring the kernels that they need; the linker takes each from the first that has it."""
     one, two = program_of(every_kind(3)), small()
     folders = [emit(program, tmp_path / name, prefix=name) for name, program in (("one", one), ("two", two))]
-    libraries = [static_library(folder, folder.name, tmp_path / "objects" / folder.name) for folder in folders]
+    libraries = [
+        static_library(folder, folder.name, tmp_path / "objects" / folder.name) for folder in folders
+    ]
     symbols = [set(run("nm", "--defined-only", library).split()) for library in libraries]
     assert "arm_convolve_wrapper_s8" in symbols[0] & symbols[1]
     (tmp_path / "data.h").write_text(network_data(one, two))

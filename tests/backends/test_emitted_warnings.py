@@ -95,7 +95,7 @@ def test_the_code_is_free_of_libc_but_for_memory_functions(project: Path, tmp_pa
     allowed = {
         "cortex-m4": {"memcpy", "memset"},
         "cortex-m55": {"memcpy", "memset"},
-        # This core has no long multiplication, no division and no CLZ; the compiler brings functions for them.
+        # No long multiplication, division or CLZ on this core; the compiler brings functions for them.
         "cortex-m0plus": {
             *("memcpy", "memset", "__aeabi_lmul", "__clzsi2"),
             *("__aeabi_idiv", "__aeabi_uidiv", "__aeabi_idivmod", "__aeabi_uidivmod"),

@@ -151,7 +151,8 @@ def test_two_clamps_in_a_row_are_part_of_the_call() -> None:
 
 def test_relu_on_a_conv_that_another_node_reads_is_a_table() -> None:
     model = net(
-        "(float[1,3,6,6] x) => (float y, float z) { c = Conv(x, w) y = Relu(c) z = MaxPool<kernel_shape=[2,2]>(c) }",
+        """(float[1,3,6,6] x) => (float y, float z) {
+            c = Conv(x, w)  y = Relu(c)  z = MaxPool<kernel_shape=[2,2]>(c) }""",
         w=weights(4, 3, 3, 3),
     )
     assert check(model).calls == ["Conv2D", "Lookup", "MaxPool2D"]

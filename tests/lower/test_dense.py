@@ -142,7 +142,8 @@ def test_dense_on_rows_of_a_map_reads_it_as_it_lies() -> None:
 def test_hidden_layers_with_relu() -> None:
     model = net(
         """(float[1,16] x) => (float y) {
-            a = Gemm<transB=1>(x, w1, b1) r = Relu(a) g = Gemm<transB=1>(r, w2, b2) y = Softmax<axis=-1>(g) }""",
+            a = Gemm<transB=1>(x, w1, b1)  r = Relu(a)
+            g = Gemm<transB=1>(r, w2, b2)  y = Softmax<axis=-1>(g) }""",
         w1=weights(12, 16),
         b1=weights(12),
         w2=weights(5, 12),

@@ -1,4 +1,4 @@
-"""Networks at the edge: no kernel at all, shared and aliased outputs, several inputs, odd shapes and ranges."""
+"""Networks at the edge: no kernel at all, shared and aliased outputs, several inputs, odd ranges."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+from qutec.errors import UnsupportedModelError
 from qutec.lower import lower
 from qutec.program import BufferKind, Quantization
 from tests.lower.harness import (
@@ -57,7 +58,8 @@ def test_output_between_a_layer_and_its_relu() -> None:
 
 def test_logits_and_probabilities_are_both_outputs() -> None:
     model = net(
-        """(float[1,8] x) => (float logits, float y) { logits = Gemm(x, w, b)  y = Softmax<axis=1>(logits) }""",
+        """(float[1,8] x) => (float logits, float y) {
+            logits = Gemm(x, w, b)  y = Softmax<axis=1>(logits) }""",
         w=weights(8, 4),
         b=weights(4),
     )
@@ -265,6 +267,25 @@ def test_eight_bit_image_that_is_cast_and_scaled() -> None:
     assert program.inputs[0].quantization == Quantization(1.0, -128)
     samples = {"x": np.random.default_rng(0).integers(0, 256, (3, 3, 6, 6)).astype(np.uint8)}
     assert max(layer_errors(model, samples).values()) <= 1
+
+
+def test_float_network_on_eight_bit_pixels() -> None:
+    model = net(
+        "(uint8[1,3,6,6] x) => (float y) { f = Cast<to=1>(x)  s = Div(f, k)  c = Conv(s, w)  y = Relu(c) }",
+        k=np.float32(255),
+        w=weights(4, 3, 3, 3),
+    )
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 6, 6)).astype(np.uint8)
+    case = compiled(model, pixels)
+    assert case.calls == ["Conv2D"] or case.calls == ["Lookup", "Conv2D"]
+    assert case.program.inputs[0].quantization == Quantization(1.0, -128)
+    assert max(layer_errors(case.quantized, {"x": pixels}).values()) <= 1
+
+
+def test_cast_of_data_to_integers_is_refused() -> None:
+    model = net("(float[1,8] x) => (float y) { c = Cast<to=6>(x)  d = Cast<to=1>(c)  y = Relu(d) }")
+    with pytest.raises(UnsupportedModelError, match=r"Cast 'node': it makes integers of data"):
+        compiled(model)
 
 
 def test_pointwise_chain_on_the_input_leaves_its_order_open() -> None:

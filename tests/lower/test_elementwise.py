@@ -217,7 +217,8 @@ def test_relu_after_channel_constant_is_one_call(axis_constant: npt.NDArray[np.f
 def test_batch_normalization_that_stands_alone(rank: int) -> None:
     shape = [1, 4, 5, 6][:rank]
     model = net(
-        f"(float{shape} x) => (float y) {{ n = BatchNormalization<epsilon=0.001>(x, s, b, m, v) y = Relu(n) }}",
+        f"""(float{shape} x) => (float y) {{
+            n = BatchNormalization<epsilon=0.001>(x, s, b, m, v)  y = Relu(n) }}""",
         s=weights(4),
         b=weights(4, seed=1),
         m=weights(4, seed=2),

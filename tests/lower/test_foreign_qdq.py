@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import pytest
@@ -174,7 +175,7 @@ def test_unsigned_weights_of_a_dense_layer_keep_their_zero_point(tmp_path: Path)
 
 
 def _qdq(
-    nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], outputs: list[str], **constants: Array
+    nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], outputs: list[str], **constants: npt.ArrayLike
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,

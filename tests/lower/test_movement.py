@@ -32,7 +32,8 @@ def test_concat_of_two_maps(axis: int, gains: tuple[float, float]) -> None:
 def test_concat_of_vectors_and_rows(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     axis = next(i for i, (m, n) in enumerate(zip(*shapes, strict=True)) if m != n)
     model = net(
-        f"(float{list(shapes[0])} a, float{list(shapes[1])} b) => (float y) {{ y = Concat<axis={axis}>(a, b) }}"
+        f"""(float{list(shapes[0])} a, float{list(shapes[1])} b) => (float y) {{
+            y = Concat<axis={axis}>(a, b) }}"""
     )
     check(model)
 
@@ -186,7 +187,8 @@ def test_split_and_concat_shuffle() -> None:
     """ShuffleNet: halves change places."""
     model = net(
         """(float[1,3,6,5] x) => (float y) {
-            c = Conv(x, w)  a, b = Split<axis=1,num_outputs=2>(c)  d = Conv(b, v)  y = Concat<axis=1>(d, a) }""",
+            c = Conv(x, w)  a, b = Split<axis=1,num_outputs=2>(c)
+            d = Conv(b, v)  y = Concat<axis=1>(d, a) }""",
         w=weights(4, 3, 1, 1),
         v=weights(2, 2, 1, 1),
     )
@@ -224,8 +226,9 @@ def test_channel_shuffle_by_reshape_and_transpose() -> None:
 )
 def test_pad(attributes: str, pads: tuple[int, ...], value: float | None, after_conv: bool) -> None:
     first = "c = Conv(x, w)" if after_conv else "c = Identity(x)"
+    operands = "c, pads" if value is None else "c, pads, v"
     model = net(
-        f"(float[1,4,6,5] x) => (float y) {{ {first} y = Pad<{attributes}>(c, pads{', v' if value is not None else ''}) }}",
+        f"(float[1,4,6,5] x) => (float y) {{ {first} y = Pad<{attributes}>({operands}) }}",
         w=weights(4, 4, 1, 1),
         pads=ints(*pads),
         v=np.float32(value or 0.0),
@@ -341,7 +344,8 @@ def test_transpose_of_height_and_width_is_a_copy() -> None:
 def test_transposes_that_cancel_cost_nothing() -> None:
     model = net(
         """(float[1,3,6,5] x) => (float y) {
-            c = Conv(x, w) t = Transpose<perm=[0,3,1,2]>(c) u = Transpose<perm=[0,2,3,1]>(t) y = Conv(u, v) }""",
+            c = Conv(x, w)  t = Transpose<perm=[0,3,1,2]>(c)
+            u = Transpose<perm=[0,2,3,1]>(t)  y = Conv(u, v) }""",
         w=weights(4, 3, 1, 1),
         v=weights(4, 4, 2, 2),
     )

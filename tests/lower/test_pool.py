@@ -36,8 +36,8 @@ def test_pool_window(operator: str, attributes: str) -> None:
 @pytest.mark.parametrize("pads", ["pads=[1,1,1,1]", "pads=[0,1,1,0]", "pads=[0,0,2,2]", "pads=[0,0,0,0]"])
 def test_average_pool_that_counts_its_padding(pads: str) -> None:
     model = net(
-        f"(float[1,3,9,7] x) => (float y) {{ y = AveragePool<kernel_shape=[3,3],strides=[2,2],count_include_pad=1,"
-        f"{pads}>(x) }}"
+        f"""(float[1,3,9,7] x) => (float y) {{
+            y = AveragePool<kernel_shape=[3,3],strides=[2,2],count_include_pad=1,{pads}>(x) }}"""
     )
     check(model)
 
@@ -58,7 +58,8 @@ def test_pool_1d(operator: str, attributes: str) -> None:
 def test_average_pool_1d_that_counts_its_padding() -> None:
     check(
         net(
-            "(float[1,3,16] x) => (float y) { y = AveragePool<kernel_shape=[3],pads=[1,1],count_include_pad=1>(x) }"
+            """(float[1,3,16] x) => (float y) {
+                y = AveragePool<kernel_shape=[3],pads=[1,1],count_include_pad=1>(x) }"""
         )
     )
 
@@ -66,7 +67,8 @@ def test_average_pool_1d_that_counts_its_padding() -> None:
 @pytest.mark.parametrize("operator", ["MaxPool", "AveragePool"])
 def test_relu_around_a_pool_is_part_of_it(operator: str) -> None:
     after = net(
-        f"(float[1,3,8,8] x) => (float y) {{ p = {operator}<kernel_shape=[2,2],strides=[2,2]>(x) y = Relu(p) }}"
+        f"""(float[1,3,8,8] x) => (float y) {{
+            p = {operator}<kernel_shape=[2,2],strides=[2,2]>(x)  y = Relu(p) }}"""
     )
     assert check(after).calls == ["MaxPool2D" if operator == "MaxPool" else "AvgPool2D"]
 

@@ -1,10 +1,12 @@
-"""Random residual, branching and early-exit networks through the whole flow, every layer against onnxruntime."""
+"""Random residual, branching and early-exit networks: every layer of each against onnxruntime."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
@@ -31,12 +33,12 @@ class _Drawing:
     maps: list[tuple[str, int, int, int]] = field(default_factory=list)
     exits: list[str] = field(default_factory=list)
 
-    def op(self, kind: str, inputs: list[str], **attributes: int | float | list[int] | str) -> str:
+    def op(self, kind: str, inputs: list[str], **attributes: Any) -> str:
         name = f"v{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], f"n{len(self.nodes)}", **attributes))
         return name
 
-    def constant(self, array: Array | list[int]) -> str:
+    def constant(self, array: npt.ArrayLike) -> str:
         name = f"k{len(self.constants)}"
         self.constants[name] = np.asarray(array)
         return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import pytest
@@ -17,7 +18,9 @@ from tests.lower.harness import Array, compiled, net, weights
 node = helper.make_node
 
 
-def _lowered(nodes: Sequence[onnx.NodeProto], output: str, shape: Sequence[int], **constants: Array) -> None:
+def _lowered(
+    nodes: Sequence[onnx.NodeProto], output: str, shape: Sequence[int], **constants: npt.ArrayLike
+) -> None:
     graph = helper.make_graph(
         list(nodes),
         "qdq",

@@ -1,0 +1,119 @@
+"""Flash of the code and stack of an inference, by kernel and kind of call: the table of the estimates.
+
+    python -m benchmarks.code_size            measure everything and write backends/cmsis_nn/code_size.json
+    python -m benchmarks.code_size --check    measure, write nothing, exit with 1 where the table is out of date
+
+Code is that of arm-none-eabi-gcc -O3 after --gc-sections, read off the linker's map: bytes of each kernel
+file, bytes that one call adds to <prefix>.c (its function and parameter structs, by the difference between
+five calls and one), and the rest of the API. Stack is the deepest that painted memory shows over programs
+that take every way through a kernel, with gcc and with zig, on an emulated core of each architecture.
+
+Needs arm-none-eabi-gcc, qemu-system-arm and the extra `sim`; takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from benchmarks._call_chains import KINDS, mixed, repeated, variants
+from benchmarks._chain_project import flash_by_file, measured_stack
+from benchmarks._tables import plain_table
+from qutec.backends.cmsis_nn import cost
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
+from qutec.errors import QutecError
+from qutec.program import FullyConnected
+from qutec.simulate import Compiler
+from qutec.targets import Core, target, target_names
+
+__all__ = ["main"]
+
+_TABLE = Path(cost.__file__).with_name("code_size.json")
+_OWN = "chain.c"
+_MANY = 5
+_COMPILERS: tuple[Compiler, ...] = ("gcc", "zig")
+_STACK_SLACK = 16
+"""Bytes that no frame shows: the end of static data rounded up, and the stack pointer's alignment."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print and write; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Measure code and stack of kernels and calls.")
+    parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
+    options = parser.parse_args(arguments)
+    try:
+        table = _measured()
+    except QutecError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    text = json.dumps({"cores": table}, indent=1, sort_keys=True) + "\n"
+    print(_printed(table))
+    if options.check:
+        fresh = _TABLE.read_text(encoding="utf-8") == text
+        print("the table is up to date" if fresh else f"{_TABLE.name} is out of date")
+        return 0 if fresh else 1
+    _TABLE.write_text(text, encoding="utf-8")
+    print(f"written to {_TABLE.name}")
+    return 0
+
+
+def _measured() -> dict[str, CoreTable]:
+    cores = [core for core in (target(name).core for name in target_names()) if core.name in target_names()]
+    table = {}
+    for core in {core.name: core for core in cores}.values():
+        if sys.stderr.isatty():
+            print(f"measuring {core.name}", file=sys.stderr)
+        table[core.name] = _code(core) | {"stack": _stack(core)}
+    return table
+
+
+def _code(core: Core) -> CoreTable:
+    """Bytes on one core: kernels by file, calls by kind, functions of the compiler's libraries, the API."""
+    kernels = dict.fromkeys(sorted(path.name for path in KERNEL_DIRECTORY.glob("*.c")), 0)
+    calls: dict[str, int] = {}
+    library: dict[str, dict[str, int]] = {}
+    fixed = 0
+    for kind in KINDS:
+        one, many = (flash_by_file(repeated(kind, count), core) for count in (1, _MANY))
+        all_ways = sum((flash_by_file(program, core) for program in variants(kind)), Counter[str]())
+        calls[kind.__name__] = round((many[_OWN] - one[_OWN]) / (_MANY - 1))
+        fixed = max(fixed, one[_OWN] - calls[kind.__name__])
+        for name, size in many.items():
+            if name in kernels:
+                kernels[name] = max(kernels[name], size)
+        others = {name: max(one[name], many[name]) for name in all_ways if name not in kernels and name != _OWN}
+        library[kind.__name__] = {name: size for name, size in sorted(others.items()) if size}
+    return {"kernels": kernels, "calls": calls, "library": library, "api": {"code": fixed}}
+
+
+def _stack(core: Core) -> dict[str, int]:
+    """Bytes by kind of call, the larger of both compilers', and what a network of many kinds adds."""
+    # On Helium, fully connected calls are emitted as convolutions.
+    kinds = [kind for kind in KINDS if not (core.mve and kind is FullyConnected)]
+    deepest = {kind.__name__: 0 for kind in KINDS}
+    added = 0
+    for compiler in _COMPILERS:
+        used = {kind.__name__: measured_stack(variants(kind), core, compiler) for kind in kinds}
+        deepest = {name: max(size, used.get(name, 0)) for name, size in deepest.items()}
+        added = max(added, measured_stack([mixed()], core, compiler) - max(used.values()))
+    return {**deepest, "fixed": added + _STACK_SLACK}
+
+
+def _printed(table: dict[str, CoreTable]) -> str:
+    blocks = []
+    for section in ("kernels", "calls", "stack"):
+        columns = [table[core][section] for core in table]
+        rows = [[name, *(str(column[name]) for column in columns)] for name in columns[0]]
+        blocks.append(plain_table([section, *(core.removeprefix("cortex-") for core in table)], rows))
+    fixed = ", ".join(f"{core.removeprefix('cortex-')} {table[core]['api']['code']}" for core in table)
+    return "\n\n".join([*blocks, f"API, bytes: {fixed}"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
