@@ -15,6 +15,7 @@ The repository's own `models/digits.onnx` needs scikit-learn for its data and ge
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,14 +26,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["DIGITS", "Network", "Samples", "Task", "find_networks", "read_samples", "shared_folder"]
+from qutec.errors import DataError, ToolMissingError
+
+__all__ = [
+    "DIGITS",
+    "Network",
+    "Samples",
+    "Task",
+    "find_networks",
+    "jpeg_images",
+    "read_samples",
+    "shared_folder",
+]
 
 _ROOT = Path(__file__).resolve().parents[1]
 _MODELS = ("mlperf_dscnn_kws", "mlperf_resnet8_ic", "trecx_ic", "trecx_kws")
 _KEYWORDS = "kws01_eembc_1000_int8_mfcc.npz"
 _IMAGES = "cifar10_test_jpeg_200.npz"
+_JPEGS = "cifar10_jpeg.npz"
 _CALIBRATION_KEYWORDS = 200
 _CALIBRATION_IMAGE_STEP = 5
+_CALIBRATION_JPEGS = 200
 _CALIBRATION_DIGITS = 200
 _NOISE_SAMPLES = 16
 
@@ -133,13 +147,54 @@ def _images(network: Network) -> Samples | None:
     if data is None:
         return None
     pixels, labels = data["x"].astype(np.int16), data["y"].astype(np.int64)
+    x = _as_input(network, pixels)
+    if x.dtype == np.int8:
+        return Samples(x, labels, None, np.ones(len(x), np.bool_))
+    held_out = np.arange(len(x)) % _CALIBRATION_IMAGE_STEP != 0
+    return Samples(x, labels, x[~held_out].astype(np.float32), held_out)
+
+
+def jpeg_images(network: Network, count: int) -> Samples:
+    """`count` test images of cifar10_jpeg.npz; 200 of its training images calibrate.
+
+    Raises ToolMissingError without Pillow, DataError where there is no such file.
+    """
+    test, labels = _decoded("test", count)
+    x = _as_input(network, test)
+    calibration = None
+    if not network.is_int8:
+        calibration = _as_input(network, _decoded("train", _CALIBRATION_JPEGS)[0]).astype(np.float32)
+    return Samples(x, labels, calibration, np.ones(len(x), np.bool_))
+
+
+def _as_input(
+    network: Network, pixels: npt.NDArray[np.int16]
+) -> npt.NDArray[np.float32] | npt.NDArray[np.int8]:
+    """Pixels [images, H, W, C] in 0..255 as the network takes them."""
     if network.is_int8:
-        return Samples((pixels - 128).astype(np.int8), labels, None, np.ones(len(pixels), np.bool_))
+        return (pixels - 128).astype(np.int8)
     real = pixels.astype(np.float32)
-    if network.name.endswith("_nchw"):
-        real = np.ascontiguousarray(real.transpose(0, 3, 1, 2))
-    held_out = np.arange(len(real)) % _CALIBRATION_IMAGE_STEP != 0
-    return Samples(real, labels, real[~held_out], held_out)
+    return np.ascontiguousarray(real.transpose(0, 3, 1, 2)) if network.name.endswith("_nchw") else real
+
+
+@cache
+def _decoded(part: str, count: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
+    """The first `count` images of a part ("train", "test"): one JPEG header, then each image's scan."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ToolMissingError("decoding JPEG images needs Pillow: pip install pillow") from None
+    path = shared_folder() / "data" / _JPEGS
+    if not path.is_file():
+        raise DataError(f"there is no file '{path}'")
+    with np.load(path) as archive:
+        header, scans = archive["header"].tobytes(), archive[f"scan_{part}"].tobytes()
+        ends, labels = archive[f"offset_{part}"][: count + 1], archive[f"y_{part}"][:count]
+    images = [
+        np.asarray(Image.open(io.BytesIO(header + scans[begin:end])))
+        for begin, end in zip(ends[:-1], ends[1:], strict=True)
+    ]
+    return np.stack(images).astype(np.int16), labels.astype(np.int64)
 
 
 def _digits() -> Samples:

@@ -18,6 +18,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import TypedDict
 
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,7 +29,7 @@ from benchmarks._tables import plain_table
 from qutec.backends.cmsis_nn import cost
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
 from qutec.errors import QutecError
-from qutec.program import FullyConnected
+from qutec.program import Call, FullyConnected
 from qutec.simulate import Compiler
 from qutec.targets import Core, target, target_names
 
@@ -40,6 +41,21 @@ _MANY = 5
 _COMPILERS: tuple[Compiler, ...] = ("gcc", "zig")
 _STACK_SLACK = 16
 """Bytes that no frame shows: the end of static data rounded up, and the stack pointer's alignment."""
+
+
+class CoreTable(TypedDict):
+    """What one core's entry of the table holds, in bytes."""
+
+    kernels: dict[str, int]
+    """Linked code and constants of each file in kernels/; 0 for what no network links."""
+    calls: dict[str, int]
+    """What one more call of a kind adds to <prefix>.c, parameter structs included."""
+    library: dict[str, dict[str, int]]
+    """Functions of the compiler's libraries that calls of a kind bring, once each."""
+    fixed: int
+    """The rest of <prefix>.c."""
+    stack: dict[str, int]
+    """Deepest stack of a network of one kind of call; 'fixed' is what a mixed one adds."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,17 +85,17 @@ def _measured() -> dict[str, CoreTable]:
     for core in {core.name: core for core in cores}.values():
         if sys.stderr.isatty():
             print(f"measuring {core.name}", file=sys.stderr)
-        table[core.name] = _code(core) | {"stack": _stack(core)}
+        table[core.name] = _measured_core(core)
     return table
 
 
-def _code(core: Core) -> CoreTable:
-    """Bytes on one core: kernels by file, calls by kind, functions of the compiler's libraries, the API."""
+def _measured_core(core: Core) -> CoreTable:
+    """Code and stack on one core."""
     kernels = dict.fromkeys(sorted(path.name for path in KERNEL_DIRECTORY.glob("*.c")), 0)
-    calls: dict[str, int] = {}
-    library: dict[str, dict[str, int]] = {}
+    calls = {kind.__name__: 0 for kind in KINDS}
+    library: dict[str, dict[str, int]] = {kind.__name__: {} for kind in KINDS}
     fixed = 0
-    for kind in KINDS:
+    for kind in _emitted(core):
         one, many = (flash_by_file(repeated(kind, count), core) for count in (1, _MANY))
         all_ways = sum((flash_by_file(program, core) for program in variants(kind)), Counter[str]())
         calls[kind.__name__] = round((many[_OWN] - one[_OWN]) / (_MANY - 1))
@@ -89,17 +105,20 @@ def _code(core: Core) -> CoreTable:
                 kernels[name] = max(kernels[name], size)
         others = {name: max(one[name], many[name]) for name in all_ways if name not in kernels and name != _OWN}
         library[kind.__name__] = {name: size for name, size in sorted(others.items()) if size}
-    return {"kernels": kernels, "calls": calls, "library": library, "api": {"code": fixed}}
+    return {"kernels": kernels, "calls": calls, "library": library, "fixed": fixed, "stack": _stack(core)}
+
+
+def _emitted(core: Core) -> list[type[Call]]:
+    """The kinds of calls that are left for a core; on Helium, fully connected ones become convolutions."""
+    return [kind for kind in KINDS if not (core.mve and kind is FullyConnected)]
 
 
 def _stack(core: Core) -> dict[str, int]:
     """Bytes by kind of call, the larger of both compilers', and what a network of many kinds adds."""
-    # On Helium, fully connected calls are emitted as convolutions.
-    kinds = [kind for kind in KINDS if not (core.mve and kind is FullyConnected)]
     deepest = {kind.__name__: 0 for kind in KINDS}
     added = 0
     for compiler in _COMPILERS:
-        used = {kind.__name__: measured_stack(variants(kind), core, compiler) for kind in kinds}
+        used = {kind.__name__: measured_stack(variants(kind), core, compiler) for kind in _emitted(core)}
         deepest = {name: max(size, used.get(name, 0)) for name, size in deepest.items()}
         added = max(added, measured_stack([mixed()], core, compiler) - max(used.values()))
     return {**deepest, "fixed": added + _STACK_SLACK}
@@ -107,11 +126,15 @@ def _stack(core: Core) -> dict[str, int]:
 
 def _printed(table: dict[str, CoreTable]) -> str:
     blocks = []
-    for section in ("kernels", "calls", "stack"):
-        columns = [table[core][section] for core in table]
+    sections = {
+        "kernels": [entry["kernels"] for entry in table.values()],
+        "calls": [entry["calls"] for entry in table.values()],
+        "stack": [entry["stack"] for entry in table.values()],
+    }
+    for section, columns in sections.items():
         rows = [[name, *(str(column[name]) for column in columns)] for name in columns[0]]
         blocks.append(plain_table([section, *(core.removeprefix("cortex-") for core in table)], rows))
-    fixed = ", ".join(f"{core.removeprefix('cortex-')} {table[core]['api']['code']}" for core in table)
+    fixed = ", ".join(f"{core.removeprefix('cortex-')} {entry['fixed']}" for core, entry in table.items())
     return "\n\n".join([*blocks, f"API, bytes: {fixed}"])
 
 

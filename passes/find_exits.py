@@ -66,6 +66,8 @@ class FoundExit:
     inside_block: bool
     """Whether the branch point lies on only some of the paths through the trunk (a residual branch)."""
     head: ExitHead
+    sigmoid: bool
+    """Whether a sigmoid follows the dense layer: classes that do not exclude each other."""
 
     @property
     def name(self) -> str:
@@ -125,7 +127,7 @@ def find_exits(model: ir.Model, overrides: Mapping[str, OutputRole] | None = Non
     if not candidates:
         return ExitAnalysis((), tuple(model.graph.outputs), (), None, (), tuple(messages))
     ends, last = _last_exits(flow, candidates, messages)
-    trunk_end = _trunk_end(flow, ends, last)
+    trunk_end = _trunk_end(flow, ends, last, candidates)
     needed = ancestors([trunk_end])
     trunk = tuple(node for node in model.graph if node in needed)
     places = flow.places(trunk_end) if flow.is_map(trunk_end) else ()
@@ -275,24 +277,44 @@ def _side_by_side(flow: DataFlow, candidates: list[_Candidate]) -> list[_Candida
     return group if len(group) >= _SHARED_MAP_HEADS and max(own) <= 1 else []
 
 
-def _trunk_end(flow: DataFlow, ends: list[_Candidate], last: _Candidate) -> ir.Value:
-    maps = flow.common_maps([item.value for item in ends])
+def _trunk_end(
+    flow: DataFlow, ends: list[_Candidate], last: _Candidate, candidates: list[_Candidate]
+) -> ir.Value:
+    earlier = ancestors([item.value for item in candidates if item not in ends])
+    maps = flow.common_maps([value for item in ends for value in _sources(flow, item.value, earlier)])
     classifier = last.ending.dense
     if maps and classifier is not None and len(ends) == 1:
+        # Where a convolution makes the classes, its maps are scores, not features.
         scores = classifier.outputs[0]
-        before = [value for value in maps if not flow.depends(value, scores)]
-        maps = before or maps
-    view = last.head is not None and last.head.kind == "early_view" and len(ends) == 1
-    if maps and view:
-        shallower = [value for value in maps if flow.depth(value) < flow.depth(maps[-1])]
-        maps = shallower or maps
+        maps = [value for value in maps if not flow.depends(value, scores)] or maps
+    if maps and len(ends) == 1 and last.head is not None and last.head.kind == "early_view":
+        # A lone early view: its own depthwise layer is no part of the trunk.
+        maps = [value for value in maps if flow.depth(value) < flow.depth(maps[-1])] or maps
     if maps:
         return maps[-1]
-    if classifier is not None:
-        inputs = flow.data_inputs(classifier)
-        if inputs:
-            return inputs[0]
-    return last.value
+    inputs = flow.data_inputs(classifier) if classifier is not None else []
+    return inputs[0] if inputs else last.value
+
+
+def _sources(flow: DataFlow, output: ir.Value, earlier: set[ir.Node]) -> list[ir.Value]:
+    """The feature maps that an output's vectors are made of, without those that earlier exits need too.
+
+    A head that also reads what an earlier exit made (T-RecX's kept exit maps, cascaded logits) would
+    otherwise end the trunk at that exit.
+    """
+    found: list[ir.Value] = []
+    pending, seen = [output], set[ir.Value]()
+    while pending:
+        value = pending.pop()
+        producer = value.producer()
+        if value in seen or producer is None:
+            continue
+        seen.add(value)
+        if flow.is_map(value):
+            found.append(value)
+        else:
+            pending.extend(flow.data_inputs(producer))
+    return [value for value in found if value.producer() not in earlier] or found or [output]
 
 
 def _exit(
@@ -300,15 +322,13 @@ def _exit(
     item: _Candidate,
     is_last: bool,
     trunk: set[ir.Node],
-    on_every_path: set[ir.Value],
+    trunk_end: ir.Value,
     messages: list[str],
 ) -> FoundExit:
     needed = ancestors([item.value])
-    own = sorted((node for node in needed - trunk if flow.contains(node)), key=flow.position)
-    taps = list(
-        dict.fromkeys(v for node in own for v in flow.data_inputs(node) if v.producer() not in needed - trunk)
-    )
-    taps = taps or [item.value]
+    own = tuple(sorted(needed - trunk, key=flow.position))
+    read = (value for node in own for value in flow.data_inputs(node))
+    taps = list(dict.fromkeys(value for value in read if value.producer() not in own)) or [item.value]
     branch = max(taps, key=lambda value: (flow.depth(value), macs_of(ancestors([value]))))
     if len(taps) > 1:
         names = ", ".join(repr(value.name) for value in taps)
@@ -316,9 +336,7 @@ def _exit(
     if branch.is_graph_input() and len(trunk) > 0 and not is_last:
         messages.append(f"exit {item.name!r} shares nothing with the trunk")
     kind: HeadKind = item.head.kind if item.head is not None else "final" if is_last else "early_exit"
-    inside = (
-        flow.is_map(branch) and branch.producer() in trunk and not _lies_between(flow, branch, on_every_path)
-    )
+    inside = branch.producer() in trunk and not flow.dominates(branch, trunk_end)
     return FoundExit(
         item.value,
         kind,
@@ -328,6 +346,7 @@ def _exit(
         macs_of(ancestors([branch])),
         inside,
         _head(flow, own, item.ending, branch),
+        item.ending.sigmoid,
     )
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qutec.heads import is_head_node
 from qutec.lower.constants import Constant, constant, real
 from qutec.lower.pointwise import BINARY, UNARY, clamp_bounds
-from qutec.passes.merge_heads import is_head_node
 
 __all__ = ["KernelValues"]
 
@@ -72,7 +72,7 @@ class KernelValues:
         """The axis of a weighted node's weights that counts output channels."""
         if node.op_type == "Conv":
             return 0
-        if node.op_type == "Gemm" and node.attributes.get_int("transB", 0):
+        if node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0:
             return 0
         return rank - 1
 
@@ -228,9 +228,9 @@ class KernelValues:
     def _is_head_logits(self, value: ir.Value, readers: list[ir.Node]) -> bool:
         """Whether a dense layer's sum is read by heads alone, which take it wider than int8."""
         producer = value.producer()
-        dense = producer in self._bias_adds or (
-            producer in self.weighted and producer is not None and producer.op_type != "Conv"
-        )
+        if producer is None:
+            return False
+        dense = producer in self._bias_adds or (producer in self.weighted and producer.op_type != "Conv")
         return dense and bool(readers) and all(map(is_head_node, readers))
 
     def _read_once(self, value: ir.Value) -> bool:

@@ -17,6 +17,7 @@ QuteHead the K depthwise convolutions are one with channel multiplier K (channel
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,15 +28,11 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from qutec.errors import UnsupportedModelError
+from qutec.heads import HEAD_DOMAIN, RESULTS
 from qutec.lower.constants import constant, real
+from qutec.lower.shapes import static_shape
 
-__all__ = ["DOMAIN", "RESULTS", "MergeHeadsPass", "is_head_node"]
-
-DOMAIN = "qutec"
-"""Domain of the functions that this pass adds."""
-
-RESULTS = ("probabilities", "label", "confidence", "entropy", "disagreement", "abstain")
-"""Outputs of a merged network, in this order."""
+__all__ = ["MergeHeadsPass"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -106,7 +103,7 @@ class MergeHeadsPass(ir.passes.InPlacePass):
         """Merge the heads; raises UnsupportedModelError where an output is no classifier."""
         graph = model.graph
         logits = [_logits(output) for output in graph.outputs]
-        shapes = {tuple(value.shape or ()) for value in logits}
+        shapes = {static_shape(value) for value in logits}
         if len(shapes) != 1 or len(next(iter(shapes))) != 2:
             raise UnsupportedModelError(
                 "the exits cannot be averaged: their logits have the shapes "
@@ -118,19 +115,14 @@ class MergeHeadsPass(ir.passes.InPlacePass):
         else:
             node, function = _uncertainty(logits, self._abstain_below)
         model.functions[function.identifier()] = function
-        model.opset_imports[DOMAIN] = 1
+        model.opset_imports[HEAD_DOMAIN] = 1
         classes = next(iter(shapes))[1]
         graph.append(node)
-        _name_results(graph, node, int(classes))
+        _name_results(graph, node, classes)
         graph.outputs.clear()
         graph.outputs.extend(node.outputs[: len(RESULTS)])
         common_passes.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified=True)
-
-
-def is_head_node(node: ir.Node) -> bool:
-    """Whether a node is one of the operators that this pass makes."""
-    return node.domain == DOMAIN
 
 
 def _plain(attribute: ir.Attr | None) -> object:
@@ -205,11 +197,11 @@ def _view(logits: ir.Value) -> _View | None:
     relu = node is not None and node.op_type == "Relu"
     if relu and node is not None and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    if node is None or node.op_type != "Conv" or node.inputs[0] is None or node.inputs[0].shape is None:
+    if node is None or node.op_type != "Conv" or node.inputs[0] is None:
         return None
     weights = constant(node.inputs[1])
     bias = constant(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] is not None else None
-    channels = int(node.inputs[0].shape[1])
+    channels = static_shape(node.inputs[0])[1]
     dilated = any(d != 1 for d in node.attributes.get_ints("dilations", []))
     if weights is None or weights.shape[:2] != (channels, 1) or dilated or channels != dense[1].shape[0]:
         return None
@@ -228,27 +220,24 @@ def _view(logits: ir.Value) -> _View | None:
 
 
 def _pools_everything(pool: ir.Node) -> bool:
-    source, result = pool.inputs[0], pool.outputs[0]
-    if source is None or source.shape is None or result.shape is None:
+    if pool.inputs[0] is None or pool.op_type not in ("AveragePool", "GlobalAveragePool", "ReduceMean"):
         return False
-    if pool.op_type not in ("AveragePool", "GlobalAveragePool", "ReduceMean"):
-        return False
-    spatial = [int(n) for n in source.shape[2:]]
-    if int(np.prod([int(n) for n in result.shape])) != int(source.shape[1]):
+    source, result = static_shape(pool.inputs[0]), static_shape(pool.outputs[0])
+    if math.prod(result) != source[1]:
         return False
     if pool.op_type == "AveragePool":
         padded = (
             any(pool.attributes.get_ints("pads", []))
             or pool.attributes.get_string("auto_pad", "NOTSET") != "NOTSET"
         )
-        return list(pool.attributes.get_ints("kernel_shape", [])) == spatial and not padded
+        return list(pool.attributes.get_ints("kernel_shape", [])) == list(source[2:]) and not padded
     return True
 
 
 def _function(name: str, inputs: Sequence[str], attributes: str, body: str, extra: str) -> ir.Function:
     outputs = ", ".join([*RESULTS, *([extra] if extra else [])])
     text = (
-        f'<domain: "{DOMAIN}", opset_import: ["" : 21]>\n'
+        f'<domain: "{HEAD_DOMAIN}", opset_import: ["" : 21]>\n'
         f"{name} <{attributes}> ({', '.join(inputs)}) => ({outputs})\n{{{body}{_UNCERTAINTY}}}"
     )
     return ir.serde.deserialize_function(onnx.parser.parse_function(text))
@@ -303,7 +292,12 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
         "abstain_below": float(abstain_below),
     }
     node = ir.node(
-        name, inputs, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS) + 1, name="qute_head"
+        name,
+        inputs,
+        attributes=attributes,
+        domain=HEAD_DOMAIN,
+        num_outputs=len(RESULTS) + 1,
+        name="qute_head",
     )
     feature = node.outputs[-1]
     feature.name, feature.shape = "qute_head_features", ir.Shape([heads, channels])
@@ -318,7 +312,7 @@ def _uncertainty(logits: Sequence[ir.Value], abstain_below: float) -> tuple[ir.N
     function = _function(name, names, "abstain_below", body, "")
     attributes = {"abstain_below": float(abstain_below)}
     node = ir.node(
-        name, logits, attributes=attributes, domain=DOMAIN, num_outputs=len(RESULTS), name="uncertainty"
+        name, logits, attributes=attributes, domain=HEAD_DOMAIN, num_outputs=len(RESULTS), name="uncertainty"
     )
     return node, function
 
@@ -331,9 +325,7 @@ def _ints(conv: ir.Node, name: str, default: int) -> list[int]:
 def _pads(view: _View) -> list[int]:
     """Explicit begin and end padding, auto_pad resolved by the output's shape."""
     conv = view.conv
-    shape, result = view.source.shape, conv.outputs[0].shape
-    assert shape is not None
-    assert result is not None
+    shape, result = static_shape(view.source), static_shape(conv.outputs[0])
     rank = len(shape) - 2
     strides = _ints(conv, "strides", 1)
     auto_pad = conv.attributes.get_string("auto_pad", "NOTSET")
@@ -344,7 +336,7 @@ def _pads(view: _View) -> list[int]:
         return [int(n) for n in given]
     begin, end = [], []
     for axis in range(rank):
-        size, out, kernel = int(shape[axis + 2]), int(result[axis + 2]), view.depthwise.shape[axis + 2]
+        size, out, kernel = shape[axis + 2], result[axis + 2], view.depthwise.shape[axis + 2]
         total = max((out - 1) * strides[axis] + kernel - size, 0)
         low = total // 2 if auto_pad == "SAME_UPPER" else (total + 1) // 2
         begin.append(low)

@@ -19,9 +19,9 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from qutec.heads import RESULTS, is_head_node
 from qutec.lower.constants import constant, real
 from qutec.passes.kernel_values import KernelValues
-from qutec.passes.merge_heads import RESULTS, is_head_node
 from qutec.program import Quantization
 from qutec.quantization import (
     SIGMOID_OUTPUT,
@@ -82,9 +82,9 @@ class QuantizePass(ir.passes.InPlacePass):
         for value in values.stored:
             writer.quantize(value, parameters[value])
         for value in _features(model):
-            node = value.producer()
-            assert node is not None
-            node.metadata_props["qutec.feature_range"] = json.dumps(list(self._ranges[value.name or ""]))
+            head = value.producer()
+            assert head is not None
+            head.metadata_props["qutec.feature_range"] = json.dumps(list(self._ranges[value.name or ""]))
         return ir.passes.PassResult(model, modified=bool(values.stored))
 
 
@@ -164,7 +164,7 @@ class _Writer:
             if output is value:
                 result = dequantize.outputs[0]
                 value.name, result.name = self._unique(f"{name}_float"), name
-                result.shape, result.dtype = value.shape, value.dtype
+                result.shape, result.type = value.shape, value.type
                 self._graph.outputs[position] = result
 
     def requantize(self, node: ir.Node, position: int, value: ir.Value, quantization: Quantization) -> None:

@@ -45,7 +45,7 @@ class _Input:
         """The least and largest value of an integer input (8-bit pixels that the graph casts)."""
         if not np.issubdtype(self.dtype, np.integer):
             return None
-        limits = np.iinfo(self.dtype)
+        limits = np.iinfo(self.dtype.name)
         return int(limits.min), int(limits.max)
 
 
@@ -179,7 +179,7 @@ def _inputs(model: ir.Model) -> list[_Input]:
             continue
         assert value.name is not None
         assert value.shape is not None
-        shape = tuple(int(dim) for dim in value.shape)
+        shape = value.shape.numpy()
         if shape[:1] != (1,):
             raise UnsupportedModelError(
                 f"the input '{value.name}' has shape {list(shape)}; its first axis must be a batch of 1"

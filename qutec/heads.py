@@ -17,10 +17,25 @@ import onnx_ir as ir
 
 from qutec.errors import ModelError
 
-__all__ = ["METADATA_KEY", "Head", "HeadKind", "read_heads", "write_heads"]
+__all__ = [
+    "HEAD_DOMAIN",
+    "METADATA_KEY",
+    "RESULTS",
+    "Head",
+    "HeadKind",
+    "is_head_node",
+    "read_heads",
+    "write_heads",
+]
 
 METADATA_KEY = "qutec.heads"
 """Key of `ModelProto.metadata_props` that holds the heads as a JSON list."""
+
+HEAD_DOMAIN = "qutec"
+"""Domain of the functions that `qutec.passes.merge_heads` makes of the heads."""
+
+RESULTS = ("probabilities", "label", "confidence", "entropy", "disagreement", "abstain")
+"""Outputs of a network whose heads are merged, in this order."""
 
 HeadKind: TypeAlias = Literal["early_exit", "early_view", "final"]
 
@@ -38,6 +53,11 @@ class Head:
     index: int
     depthwise_weights: str | None = None
     depthwise_bias: str | None = None
+
+
+def is_head_node(node: ir.Node) -> bool:
+    """Whether a node is a merged head."""
+    return node.domain == HEAD_DOMAIN
 
 
 def read_heads(model: ir.Model) -> tuple[Head, ...]:

@@ -6,15 +6,17 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import numpy.typing as npt
 
 from qutec.errors import DataError
 
-__all__ = ["accuracy", "auprc", "auroc", "brier", "ece", "f1_weighted", "nll"]
+__all__ = ["FloatArray", "IntArray", "accuracy", "auprc", "auroc", "brier", "ece", "f1_weighted", "nll"]
 
-_Floats = npt.NDArray[np.float64]
-_Integers = npt.NDArray[np.int64]
+FloatArray: TypeAlias = npt.NDArray[np.float64]
+IntArray: TypeAlias = npt.NDArray[np.int64]
 
 _LEAST_PROBABILITY = 1e-12
 """Bounds the log loss of a class that was given probability 0."""
@@ -93,7 +95,7 @@ def auprc(scores: npt.ArrayLike, positive: npt.ArrayLike) -> float:
     return float(np.sum(gain * found / taken))
 
 
-def _classified(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[_Floats, _Integers]:
+def _classified(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
     p = np.asarray(probabilities, dtype=np.float64)
     y = np.asarray(labels)
     if p.ndim != 2 or y.shape != p.shape[:1] or p.size == 0:
@@ -107,7 +109,7 @@ def _classified(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[_F
     return p, y.astype(np.int64)
 
 
-def _detected(scores: npt.ArrayLike, positive: npt.ArrayLike) -> tuple[_Floats, npt.NDArray[np.bool_]]:
+def _detected(scores: npt.ArrayLike, positive: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     s = np.asarray(scores, dtype=np.float64)
     is_positive = np.asarray(positive).astype(np.bool_)
     if s.ndim != 1 or is_positive.shape != s.shape:

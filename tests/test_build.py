@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +20,20 @@ import qutec
 from qutec import Build, UsageError
 
 
-@pytest.fixture(scope="module")
-def build() -> Build:
+def onnx_model() -> bytes:
+    """One dense layer."""
     weights = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", ends[:1], ends[1:], [weights]
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    return qutec.compile(model.SerializeToString(), calibration="random", name="net")
+    return bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def build() -> Build:
+    return qutec.compile(onnx_model(), calibration="random", name="net")
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -138,6 +146,37 @@ def test_a_read_only_parent_is_a_usage_error(build: Build, locked: Path) -> None
         build.save(locked / "out")
 
 
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import qutec
+write_text, left = Path.write_text, [4]
+def dies(self, *arguments, **options):
+    left[0] -= 1
+    if left[0] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write_text(self, *arguments, **options)
+build = qutec.compile(sys.argv[1], calibration="random", name="net")
+Path.write_text = dies
+build.save(sys.argv[2])
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
+@pytest.mark.parametrize("earlier", [False, True])
+def test_a_killed_process_leaves_nothing_or_the_earlier_build(
+    build: Build, tmp_path: Path, earlier: bool
+) -> None:
+    if earlier:
+        build.save(tmp_path / "out")
+    before = written(tmp_path / "out")
+    model = tmp_path / "model.onnx"
+    model.write_bytes(onnx_model())
+    command = [sys.executable, "-c", KILLED, str(model), str(tmp_path / "out")]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert written(tmp_path / "out") == before
+
+
 class Stop(BaseException):
     """As KeyboardInterrupt."""
 
@@ -177,6 +216,28 @@ def test_a_failure_while_replacing_leaves_the_earlier_build(
         build.save(folder)
     assert marked.read_text() == "earlier"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+DIGEST = """
+import hashlib, sys
+import qutec
+build = qutec.compile(sys.argv[1], calibration="random", name="net", command="qutec compile model.onnx")
+for name, text in sorted(build.files.items()):
+    print(name, hashlib.sha256(text if isinstance(text, bytes) else text.encode()).hexdigest())
+"""
+
+
+def test_the_same_model_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    """No set or dictionary order, time or address finds its way into a file."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(onnx_model())
+    printed = []
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", DIGEST, str(model)]
+        printed.append(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+    assert printed[0] == printed[1]
+    assert b"model.onnx" in printed[0]
 
 
 def test_what_is_saved_can_be_read_back(build: Build, tmp_path: Path) -> None:

@@ -205,8 +205,8 @@ def _port_macros(prefix: str, direction: str, index: int, port: Port) -> str:
     order = "row-major" if port.order is None else _order_words(port)
     return "\n".join(
         [
-            f"/* '{comment(port.name, 60)}': ONNX shape {shape}, memory order {order} */",
-            f"#define {stem}_BYTES {port.size}",
+            f"/* '{comment(port.name, 60)}': ONNX shape {shape}, {port.dtype}, memory order {order} */",
+            f"#define {stem}_BYTES {port.bytes}",
             f"#define {stem}_SCALE {c_float(port.quantization.scale)}",
             f"#define {stem}_ZERO_POINT {_parenthesized(port.quantization.zero_point)}",
         ]
@@ -237,16 +237,17 @@ def _sample_copies(prefix: str, program: Program) -> str:
 
 
 def _prints(prefix: str, program: Program) -> str:
-    lines = []
+    lines: list[str] = []
     for index, port in enumerate(program.outputs):
         stem = f"{prefix.upper()}_OUTPUT_{index}"
         lines += [
             f"    puts({c_string(port.name)});",
-            f"    for (int32_t i = 0; i < {stem}_BYTES; i++)",
+            f"    for (size_t i = 0; i < {stem}_BYTES; i += sizeof({port.dtype}_t))",
             "    {",
-            f"        const int stored = {prefix}_output(&context, {index})[i];",
+            f"        {port.dtype}_t stored;",
+            f"        memcpy(&stored, {prefix}_output(&context, {index}) + i, sizeof stored);",
             f"        const float real = {stem}_SCALE * (float)(stored - {stem}_ZERO_POINT);",
-            '        printf("%d %g\\n", stored, (double)real);',
+            '        printf("%ld %g\\n", (long)stored, (double)real);',
             "    }",
         ]
     return "\n".join(lines)

@@ -15,10 +15,12 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from qutec.errors import UnsupportedModelError
+from qutec.heads import is_head_node
 from qutec.lower.builder import Builder, Refused
 from qutec.lower.constants import constant, quantization_of
 from qutec.lower.elementwise import binary, unary
 from qutec.lower.expression import Context, Expression, OpenQuantization, Pending, Pointwise
+from qutec.lower.heads import qute_head, uncertainty
 from qutec.lower.linear import batch_normalization, conv, gemm, matmul
 from qutec.lower.movement import cast, concat, identity, pad, reshape, slice_, split, transpose
 from qutec.lower.pointwise import BINARY, UNARY
@@ -100,6 +102,10 @@ def _input_parameters(context: Context, graph: ir.Graph) -> list[str]:
 
 
 def _lower_node(context: Context, node: ir.Node) -> None:
+    if is_head_node(node):
+        rule = qute_head if node.op_type.startswith("QuteHead") else uncertainty
+        context.results.update(zip(node.outputs, rule(context, node), strict=False))
+        return
     if node.op_type not in _RULES:
         raise Refused("there is no kernel for this operator")
     result = _RULES[node.op_type](context, node)
@@ -115,6 +121,10 @@ def _described(node: ir.Node) -> str:
 
 
 def _network_output(context: Context, output: ir.Value) -> None:
+    if output in context.results:
+        result = context.results[output]
+        context.builder.result(output.name or "output", static_shape(output), result.tensor, result.scale)
+        return
     known = context.expression(output)
     if isinstance(known, Pointwise) or (isinstance(known, Pending) and known.quantization is None):
         raise Refused("it has no quantisation parameters")

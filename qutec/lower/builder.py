@@ -163,7 +163,12 @@ class Builder:
         return self.looked_up(view, quantize_array(real, quantization), quantization, name)
 
     def looked_up(self, view: View, table: Int8Array, quantization: Quantization, name: str) -> View:
-        """The view after a 256-entry table; table[q + 128] is the result for q."""
+        """The view after a 256-entry table; table[q + 128] is the result for q.
+
+        A table that gives every code back only changes what the codes stand for, which costs nothing.
+        """
+        if np.array_equal(table, np.arange(-128, 128)):
+            return replace(view, quantization=quantization)
         # A table reads any order, so that of a network input stays open behind it.
         target = replace(view, tensor=self.buffer(name, view.size), quantization=quantization)
         self.add(Lookup(name, view.tensor, target.tensor, view.size, table))
@@ -204,4 +209,5 @@ class Builder:
 def quantize_array(real: npt.NDArray[np.float64], quantization: Quantization) -> Int8Array:
     """round(real / scale) + zero_point, saturated to int8; ties to even as ONNX QuantizeLinear."""
     scaled = np.rint(real / quantization.scale) + quantization.zero_point
-    return np.clip(scaled, -128, 127).astype(np.int8)
+    codes: Int8Array = np.clip(scaled, -128, 127).astype(np.int8)
+    return codes

@@ -119,7 +119,7 @@ def _parameters(node: ir.Node, data: npt.NDArray[np.generic] | None) -> tuple[Fl
     unsigned = zero_point.dtype == np.uint8
     if zero_point.dtype not in (np.uint8, np.int8, np.int32):
         raise Refused(f"it is quantised to {zero_point.dtype}; 8 bits are supported")
-    if scale.size > 1 and (scale.ndim != 1 or node.attributes.get_int("block_size", 0)):
+    if scale.size > 1 and (scale.ndim != 1 or node.attributes.get_int("block_size", 0) != 0):
         raise Refused("it is quantised in blocks; one scale, or one for each channel, is supported")
     signed = zero_point.astype(np.int64) - (128 if unsigned else 0)
     scale_array = scale.astype(np.float64)

@@ -22,7 +22,7 @@ from qutec.lower.constants import Constant, QuantizedConstant, constant, real
 from qutec.lower.expression import Context, Pending, Result
 from qutec.lower.shapes import layer_name, static_shape
 from qutec.lower.view import View, channels_last_order, row_major
-from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Tensor
+from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Tensor, feature_bound
 from qutec.quantization import quantize_bias, symmetric_per_channel
 
 __all__ = ["qute_head", "uncertainty"]
@@ -128,10 +128,7 @@ def _features(
         -source.quantization.zero_point,
         relu=node.op_type.endswith("Relu"),
     )
-    bound = int(np.abs(quantized.reshape(channels * heads, -1)).sum(axis=1).max()) * 255 + int(
-        np.abs(bias).max()
-    )
-    if bound * count > _INT32:
+    if feature_bound(call) > _INT32:
         raise Refused("its feature map is too large for 32-bit sums")
     context.builder.add(call)
     return target, feature_scale
@@ -142,7 +139,7 @@ def _feature_range(node: ir.Node) -> float:
     text = node.metadata_props.get("qutec.feature_range")
     if text is None:
         raise Refused("nothing gives the range of its features")
-    low, high = json.loads(text)
+    low, high = (float(bound) for bound in json.loads(text))
     return max(abs(low), abs(high), 1e-6) * _FEATURE_MARGIN
 
 

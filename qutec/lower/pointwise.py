@@ -33,9 +33,12 @@ def _softplus(x: FloatArray) -> FloatArray:
 
 
 def _gelu(x: FloatArray, tanh: bool) -> FloatArray:
+    half: FloatArray = 0.5 * x
     if tanh:
-        return 0.5 * x * (1.0 + np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-    return 0.5 * x * (1.0 + _erf(x / math.sqrt(2.0)))
+        inner: FloatArray = np.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3))
+        return half * (1.0 + inner)
+    gate: FloatArray = 1.0 + _erf(x / math.sqrt(2.0))
+    return half * gate
 
 
 def _elu(x: FloatArray, alpha: float) -> FloatArray:

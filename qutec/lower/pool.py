@@ -95,7 +95,7 @@ def _pool(context: Context, node: ir.Node, kind: type[AvgPool2D] | type[MaxPool2
     reach = [(shape_out[a] - 1) * window.stride[a - 1] + window.kernel[a - 1] for a in (1, 2)]
     overhang = any(reach[i] - window.padding[i] > shape_in[i + 1] for i in (0, 1))
     needs_zeros = include_pad and (window.padding != (0, 0) or overhang)
-    if needs_zeros and node.attributes.get_int("ceil_mode", 0):
+    if needs_zeros and node.attributes.get_int("ceil_mode", 0) != 0:
         raise Refused("it has count_include_pad together with ceil_mode")
 
     def emit(quantization: Quantization, clamp: Clamp) -> View:

@@ -34,7 +34,7 @@ def static_shape(value: ir.Value) -> tuple[int, ...]:
     """The shape of a value, all of it known."""
     if value.shape is None or not value.shape.is_static():
         raise Refused(f"the shape of '{value.name}' is not known")
-    return tuple(int(dim) for dim in value.shape)
+    return value.shape.numpy()
 
 
 def nhwc(shape: Sequence[int]) -> Shape:

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Concat, Copy, Fill, FullyConnected, Gather, Lookup, Softmax
+from qutec.program.head_calls import HeadFeatures, HeadLogits, HeadUncertainty, feature_bound, logit_bound
 from qutec.program.kernel_call import Indices, KernelCall
 from qutec.program.tensors import (
     Buffer,
@@ -47,6 +48,9 @@ __all__ = [
     "Fill",
     "FullyConnected",
     "Gather",
+    "HeadFeatures",
+    "HeadLogits",
+    "HeadUncertainty",
     "Indices",
     "Int8Array",
     "Int32Array",
@@ -62,6 +66,8 @@ __all__ = [
     "Softmax",
     "StoredArray",
     "Tensor",
+    "feature_bound",
+    "logit_bound",
 ]
 
 Call: TypeAlias = (
@@ -78,6 +84,9 @@ Call: TypeAlias = (
     | Copy
     | Gather
     | Fill
+    | HeadFeatures
+    | HeadLogits
+    | HeadUncertainty
 )
 """Every kind of call there is; `match` over it is checked for completeness."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +30,8 @@ Pair: TypeAlias = tuple[int, int]
 
 Int8Array: TypeAlias = npt.NDArray[np.int8]
 Int32Array: TypeAlias = npt.NDArray[np.int32]
-StoredArray: TypeAlias = npt.NDArray[np.int8] | npt.NDArray[np.int32]
-"""What an output holds."""
+StoredArray: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+"""What an output holds: int8, or int32 for uncertainty."""
 
 
 @dataclass(frozen=True)

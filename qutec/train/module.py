@@ -157,7 +157,7 @@ class OnnxModule(nn.Module):
             self._values.setdefault(_name(value), value)
             data = torch.from_numpy(np.array(tensor.numpy()))
             name = _name(value).replace("%", "%25").replace(".", "%2E")
-            if hasattr(self, name):
+            if name in dir(self):
                 name = f"{name}%"
             if value in self._roles.trained:
                 self.register_parameter(name, nn.Parameter(data))

@@ -21,12 +21,14 @@ from qutec.program import (
     Copy,
     Fill,
     Gather,
+    Indices,
     Int8Array,
     Lookup,
     Mul,
     Port,
     Program,
     Quantization,
+    StoredArray,
     Tensor,
 )
 from qutec.targets import target
@@ -60,7 +62,7 @@ def program_of(
     inputs: list[Port] = []
     outputs: list[Port] = []
 
-    def stored(name: str, region: np.ndarray, where: Operand, kind: BufferKind) -> Tensor:
+    def stored(name: str, region: Indices, where: Operand, kind: BufferKind) -> Tensor:
         start = max(0, -int(region.min(initial=0))) + where.before
         size = start + int(region.max(initial=0)) + 1 + where.after
         buffers[name] = Buffer(name, size, kind)
@@ -127,7 +129,7 @@ def random_inputs(program: Program, samples: int = 1, seed: int = 0) -> list[Int
     return [rng.integers(-128, 128, (samples, port.size), dtype=np.int8) for port in program.inputs]
 
 
-def flat(outputs: Sequence[Int8Array]) -> list[Int8Array]:
+def flat(outputs: Sequence[StoredArray]) -> list[StoredArray]:
     """The first sample of every output of `run_program`, flat."""
     return [values[0].reshape(-1) for values in outputs]
 

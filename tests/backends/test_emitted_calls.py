@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,16 +51,19 @@ def agrees(program: Program, folder: Path, *, core: str = "cortex-m4", cmsis_nn:
         for port, mine, theirs in zip(program.outputs, outputs, wanted, strict=True):
             memory = theirs[i].reshape(-1)
             memory = memory if port.order is None else memory[port.order]
-            np.testing.assert_array_equal(mine, memory, err_msg=f"output {port.name} of sample {i}")
+            stored = np.ascontiguousarray(memory).view(np.int8)
+            np.testing.assert_array_equal(mine, stored, err_msg=f"output {port.name} of sample {i}")
 
 
-def elementwise(seed: int, kind: type[Add] | type[Mul], **fields: int) -> Add | Mul:
+def elementwise(
+    kind: type[Add] | type[Mul], outer: int, inner: int, stride_1: int, stride_2: int, seed: int = 0
+) -> Add | Mul:
+    """Blocks with these strides; shifts keep sums inside int32, as lowering does."""
     rng = np.random.default_rng(seed)
     call = random_calls.add(rng) if kind is Add else random_calls.mul(rng)
     if isinstance(call, Add):
-        # Inside int32, as lowering makes them.
         call = replace(call, input_1_shift=-1, input_2_shift=-2, output_shift=-18)
-    return replace(call, **fields)
+    return replace(call, outer=outer, inner=inner, stride_1=stride_1, stride_2=stride_2)
 
 
 def random_kernel_calls(seed: int) -> list[Call]:
@@ -100,18 +102,13 @@ def test_every_core_gets_code_that_computes_the_same(tmp_path: Path) -> None:
         agrees(program_of(calls), tmp_path / core, core=core)
 
 
-ELEMENTWISE: Sequence[Mapping[str, int]] = (
-    {"outer": 1, "inner": 13},
-    {"outer": 5, "inner": 3, "stride_1": 3, "stride_2": 3},
-    {"outer": 5, "inner": 3, "stride_1": 3, "stride_2": 0},
-    {"outer": 5, "inner": 3, "stride_1": 0, "stride_2": 3},
-    {"outer": 4, "inner": 2, "stride_1": 5, "stride_2": 2},
-)
+BLOCKS = ((1, 13, 13, 13), (5, 3, 3, 3), (5, 3, 3, 0), (5, 3, 0, 3), (4, 2, 5, 2))
+"""outer, inner, stride_1, stride_2."""
 
 
 @pytest.mark.parametrize("kind", [Add, Mul])
 def test_elementwise_blocks_and_constant_operands(tmp_path: Path, kind: type[Add] | type[Mul]) -> None:
-    calls = [elementwise(seed, kind, **fields) for seed, fields in enumerate(ELEMENTWISE)]
+    calls = [elementwise(kind, *blocks, seed=seed) for seed, blocks in enumerate(BLOCKS)]
     # Each once more with either operand in flash, at an offset.
     variants = [*calls, *calls, *calls]
     n = len(calls)
@@ -160,7 +157,7 @@ def test_sizes_above_sixteen_bits(tmp_path: Path) -> None:
 
 def chain() -> Program:
     """Two inputs; a table and a sum in place, one input read again late, an output that is a map."""
-    add = elementwise(1, Add, outer=1, inner=24, stride_1=24, stride_2=24)
+    add = elementwise(Add, 1, 24, 24, 24, seed=1)
     assert isinstance(add, Add)
     sizes = {"a": 24, "b": 24, "t": 24, "s": 24, "y": 24, "z": 48}
     kinds = {"a": BufferKind.INPUT, "b": BufferKind.INPUT, "y": BufferKind.OUTPUT, "z": BufferKind.OUTPUT}
@@ -177,6 +174,7 @@ def chain() -> Program:
         Port("y", Tensor("y"), (1, 2, 3, 4), SCALE, order),
         Port("z", Tensor("z"), (48,), SCALE),
         Port("tail", Tensor("z", 36), (12,), SCALE),
+        Port("words", Tensor("z", 24), (3, 2), SCALE, dtype="int32"),
     )
     return Program("net", buffers, calls, inputs, outputs)
 
@@ -185,7 +183,9 @@ def test_in_place_calls_several_ports_and_ports_inside_buffers(tmp_path: Path) -
     program = chain()
     agrees(program, tmp_path)
     text = (tmp_path / "net.h").read_text()
-    assert "'y': ONNX shape 1 x 2 x 3 x 4, memory order channels last (NHWC)" in text
+    assert "'y': ONNX shape 1 x 2 x 3 x 4, int8, memory order channels last (NHWC)" in text
+    assert "'words': ONNX shape 3 x 2, int32, memory order row-major" in text
+    assert "#define NET_OUTPUT_3_BYTES 24" in text
 
 
 def test_numbers_at_the_ends_of_their_ranges(tmp_path: Path) -> None:
@@ -207,7 +207,8 @@ def test_numbers_at_the_ends_of_their_ranges(tmp_path: Path) -> None:
         )
         for value, shift in ((-1, 0), (0, -31), (1 << 20, -20))
     ]
-    calls.append(elementwise(2, Mul, output_multiplier=-highest, input_1_offset=128, input_2_offset=128))
+    product = elementwise(Mul, 1, 24, 24, 24)
+    calls.append(replace(product, output_multiplier=-highest, input_1_offset=128, input_2_offset=128))
     program = program_of(calls)
     folder = emit(program, tmp_path)
     inputs = random_inputs(program, seed=2)

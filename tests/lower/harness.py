@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -28,8 +27,6 @@ from qutec.reference import run_program
 Array = npt.NDArray[np.generic]
 FloatArray = npt.NDArray[np.float32]
 Int8Array = npt.NDArray[np.int8]
-
-SHARED = Path(__file__).parents[3] / "shared"
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,65 @@ void qute_copy_s8(const int8_t *input,
 /* output[i] = input[index[i]] for i < count. Input and output do not overlap. */
 void qute_gather_s8(const int8_t *input, const uint16_t *index, int8_t *output, int32_t count);
 
+/* The heads of a QUTE network; qutec/program/head_calls.py has the formulas. int16 and int32 data is aligned to its
+ * size. */
+
+/* The map that all heads read, and the depthwise convolution of each: weights [heads][kernel][channels], the others
+ * [heads][channels]. `padding` is that above and on the left. */
+typedef struct {
+    int32_t heads;
+    int32_t channels;
+    int32_t input_height;
+    int32_t input_width;
+    int32_t kernel_height;
+    int32_t kernel_width;
+    int32_t output_height;
+    int32_t output_width;
+    int32_t stride_height;
+    int32_t stride_width;
+    int32_t padding_height;
+    int32_t padding_width;
+    int32_t input_offset;
+    const int8_t *weights;
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int32_t *shift;
+} qute_head_features_params;
+
+/* output[head][channel]: the depthwise convolution summed over its output pixels, requantised. The map is read once,
+ * whatever the number of heads, for kernels of up to 9 taps. Sums must fit int32. */
+void qute_head_features_s8(const qute_head_features_params *params, const int8_t *input, int16_t *output);
+
+/* The same with max(0, .) before the sum over the pixels. */
+void qute_head_features_relu_s8(const qute_head_features_params *params, const int8_t *input, int16_t *output);
+
+/* The dense layer of each head, on its own features: weights [heads][classes][inputs], the others
+ * [heads][classes]. */
+typedef struct {
+    int32_t heads;
+    int32_t classes;
+    int32_t inputs;
+    int32_t input_offset;
+    const int8_t *weights;
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int32_t *shift;
+} qute_head_logits_params;
+
+/* output[head][class] = requantised sum of weights * input[head], plus bias. input_offset is not used. */
+void qute_head_logits_s16(const qute_head_logits_params *params, const int16_t *input, int32_t *output);
+
+/* The same for int8 features, to which input_offset is added. */
+void qute_head_logits_s8(const qute_head_logits_params *params, const int8_t *input, int32_t *output);
+
+#define QUTE_MAX_HEADS 16
+
+/* The mean of the heads' softmaxes. logits [heads][classes] are to base 2, times 2^20; up to QUTE_MAX_HEADS heads
+ * and 4096 classes. Into the output go `classes` probabilities times 2^30, then label, confidence times 2^30,
+ * entropy and disagreement of the heads in nats times 2^16, and 1 where confidence < abstain_below, else 0. */
+void qute_head_uncertainty_s32(
+    const int32_t *logits, int32_t heads, int32_t classes, int32_t abstain_below, int32_t *output);
+
 #ifdef __cplusplus
 }
 #endif

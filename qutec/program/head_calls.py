@@ -1,0 +1,200 @@
+"""Kernel calls of QUTE heads: pooled depthwise features, one dense layer a head, and the uncertainty of it all.
+
+Values wider than a byte are little-endian, and their tensors start at multiples of 4 bytes of a buffer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from qutec.program.kernel_call import Indices, KernelCall
+from qutec.program.tensors import Int8Array, Int32Array, Pair, Shape, Tensor
+
+__all__ = ["HeadFeatures", "HeadLogits", "HeadUncertainty", "feature_bound", "logit_bound"]
+
+_WIDE_ALIGNMENT = 4
+
+
+@dataclass(frozen=True, eq=False)
+class _HeadCall(KernelCall):
+    """A kernel from one tensor to another."""
+
+    input: Tensor
+    output: Tensor
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        """The input."""
+        return (self.input,)
+
+    @property
+    def writes(self) -> Tensor:
+        """The output."""
+        return self.output
+
+
+@dataclass(frozen=True, eq=False)
+class HeadFeatures(_HeadCall):
+    """`qute_head_features_s8` or `_relu_s8`: depthwise convolution, activation and global pool of K heads.
+
+    The input is one int8 map, `input_shape` NHWC. The output is int16 [K, C]:
+
+        features[k, c] = clamp16(requantize(sum over output pixels of
+                             act(bias[k, c] + sum over taps inside the map of (x + input_offset) * w)))
+
+    with act = max(0, .) where `relu`, else the identity, and the double rounding of
+    `qutec.fixed_point.requantize`. Division by the number of pixels is part of the multiplier: rectified
+    linear units are positively homogeneous, so one requantisation after the sum is enough. Padding is that of
+    the top and the left; at the bottom and the right `output_pixels` (OH, OW) decides.
+
+    weights [K, KH, KW, C]; bias, multiplier and shift [K, C]. All sums are int32: whoever makes the call sees
+    to it that `feature_bound` is below 2**31 (and 2**(31 - shift) where a shift is positive).
+    """
+
+    input_shape: Shape
+    output_pixels: Pair
+    weights: Int8Array
+    bias: Int32Array
+    multiplier: Int32Array
+    shift: Int32Array
+    stride: Pair
+    padding: Pair
+    input_offset: int
+    relu: bool
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where the output is not aligned."""
+        _check_wide(self.name, self.output)
+
+    @property
+    def heads(self) -> int:
+        """K."""
+        return int(self.weights.shape[0])
+
+    def read_region(self, k: int) -> Indices:
+        """The whole input map."""
+        return np.arange(math.prod(self.input_shape))
+
+    def written_region(self) -> Indices:
+        """K * C values of two bytes."""
+        return np.arange(2 * self.bias.size)
+
+    @property
+    def macs(self) -> int:
+        """One for each weight and output pixel, as if the maps were computed."""
+        return math.prod(self.output_pixels) * int(self.weights.size)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadLogits(_HeadCall):
+    """`qute_head_logits_s16` or `_s8`: the dense layer of each of K heads, on features of its own.
+
+    The input is int16 or int8 [K, C] (`input_bits`), the output int32 [K, L]:
+
+        logits[k, l] = requantize(sum over c of weights[k, l, c] * (x[k, c] + input_offset)) + bias[k, l]
+
+    weights [K, L, C]; bias, multiplier and shift [K, L]. `HeadUncertainty` takes logits in units of 2**-20
+    to base 2 (Q11.20): multiplier and bias hold log2(e) and any temperature. `input_offset` is 0 where
+    `input_bits` is 16. Sums are int32: `logit_bound` has to be below 2**31, and so has each logit.
+    """
+
+    heads: int
+    classes: int
+    inputs: int
+    input_bits: Literal[8, 16]
+    input_offset: int
+    weights: Int8Array
+    bias: Int32Array
+    multiplier: Int32Array
+    shift: Int32Array
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a wide tensor is not aligned, or 16-bit features have an offset."""
+        _check_wide(self.name, self.output)
+        if self.input_bits == 16:
+            _check_wide(self.name, self.input)
+            if self.input_offset:
+                raise ValueError(f"{self.name}: 16-bit features have no offset, not {self.input_offset}")
+
+    def read_region(self, k: int) -> Indices:
+        """K * C values of one or two bytes."""
+        return np.arange(self.heads * self.inputs * self.input_bits // 8)
+
+    def written_region(self) -> Indices:
+        """K * L values of four bytes."""
+        return np.arange(4 * self.heads * self.classes)
+
+    @property
+    def macs(self) -> int:
+        """One for each weight."""
+        return int(self.weights.size)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadUncertainty(_HeadCall):
+    """`qute_head_uncertainty_s32`: mean of the heads' softmaxes and what it says of itself.
+
+    The input is int32 [K, L]: logits to base 2, Q11.20, as `HeadLogits` writes them. The output is int32
+    [L + 5]: L probabilities of the mean (Q30), the label (smallest index of the largest probability), its
+    probability (confidence, Q30), the entropy of the mean in nats (Q16), the disagreement of the heads in
+    nats (Q16: entropy of the mean less mean entropy, at least 0, and 0 for one head), and whether to abstain
+    (1 where the confidence is below `abstain_below`, Q30, else 0).
+
+    Every step is defined to the bit in `qutec.reference_heads`, with the bounds of its errors.
+    """
+
+    heads: int
+    classes: int
+    abstain_below: int
+
+    MAX_HEADS = 16
+    MAX_CLASSES = 4096
+    SCALARS = 5
+    """Values behind the probabilities."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a tensor is not aligned, or heads or classes are out of range."""
+        _check_wide(self.name, self.input)
+        _check_wide(self.name, self.output)
+        if not 1 <= self.heads <= self.MAX_HEADS:
+            raise ValueError(f"{self.name} has {self.heads} heads, not 1 to {self.MAX_HEADS}")
+        if not 1 <= self.classes <= self.MAX_CLASSES:
+            raise ValueError(f"{self.name} has {self.classes} classes, not 1 to {self.MAX_CLASSES}")
+
+    def read_region(self, k: int) -> Indices:
+        """K * L values of four bytes."""
+        return np.arange(4 * self.heads * self.classes)
+
+    def written_region(self) -> Indices:
+        """L + 5 values of four bytes."""
+        return np.arange(4 * (self.classes + self.SCALARS))
+
+
+def feature_bound(call: HeadFeatures) -> int:
+    """What no partial sum of a feature can exceed in absolute value, in any order of summation.
+
+    The largest over k and c of OH * OW * (|bias| + max |x + input_offset| * sum over taps |w|). Below 2**31
+    the int32 arithmetic of `HeadFeatures` is exact.
+    """
+    largest = max(abs(call.input_offset - 128), abs(call.input_offset + 127))
+    taps = np.abs(call.weights.astype(np.int64)).sum(axis=(1, 2))
+    per_pixel = np.abs(call.bias.astype(np.int64)) + largest * taps
+    return math.prod(call.output_pixels) * int(per_pixel.max(initial=0))
+
+
+def logit_bound(call: HeadLogits) -> int:
+    """What no partial sum of a logit can exceed in absolute value: max |x + input_offset| * sum |w|."""
+    if call.input_bits == 16:
+        largest = 1 << 15
+    else:
+        largest = max(abs(call.input_offset - 128), abs(call.input_offset + 127))
+    return largest * int(np.abs(call.weights.astype(np.int64)).sum(axis=-1).max(initial=0))
+
+
+def _check_wide(name: str, tensor: Tensor) -> None:
+    if tensor.offset % _WIDE_ALIGNMENT:
+        raise ValueError(f"{name}: the tensor at byte {tensor.offset} of {tensor.buffer} is not aligned")
