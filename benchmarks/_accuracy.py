@@ -23,6 +23,8 @@ class ExitAccuracy:
     samples: int
     original: float
     int8: float
+    one_right: int
+    """Samples on which one of the two is right and the other wrong."""
     held_out_samples: int
     held_out_original: float
     held_out_int8: float
@@ -70,6 +72,7 @@ def _compare(
         samples=len(labels),
         original=float(right[0].mean()),
         int8=float(right[1].mean()),
+        one_right=int((right[0] != right[1]).sum()),
         held_out_samples=int(held_out.sum()),
         held_out_original=float(right[0][held_out].mean()),
         held_out_int8=float(right[1][held_out].mean()),

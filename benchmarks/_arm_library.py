@@ -14,7 +14,7 @@ _OTHER_TYPES = re.compile(r"_(s16|s4|f16|f32|u8|svdf|lstm)(_|$)|lstm|svdf")
 
 
 def library_from_environment() -> Path | None:
-    """The folder that CMSIS_NN_PATH names, None where it is not set. Raises UsageError where it is not one."""
+    """The folder that CMSIS_NN_PATH names, None where it is not set. Raises UsageError."""
     named = os.environ.get("CMSIS_NN_PATH")
     if not named:
         return None

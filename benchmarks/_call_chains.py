@@ -82,7 +82,13 @@ class _Chain:
         return int(self.generator.integers(-128, 128))
 
     def conv(
-        self, filters: int, kernel: Pair, stride: int = 1, padding: Pair = (0, 0), groups: int = 1, dilation: int = 1
+        self,
+        filters: int,
+        kernel: Pair,
+        stride: int = 1,
+        padding: Pair = (0, 0),
+        groups: int = 1,
+        dilation: int = 1,
     ) -> None:
         _, height, width, channels = self.shape
         source_shape = self.shape

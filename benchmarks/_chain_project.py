@@ -22,7 +22,13 @@ from qutec.targets import Core
 __all__ = ["flash_by_file", "measured_stack", "write_project"]
 
 _PREFIX = "chain"
-_FLAGS = ("-O3", "-ffunction-sections", "-fdata-sections", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
+_FLAGS = (
+    "-O3",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+)
 
 # What an application calls; volatile results keep every port alive. There is no start-up code: the image is
 # linked to be measured, not run.
@@ -47,7 +53,8 @@ int main(void)
 
 # A section that the linker kept: name, address, size, object file; the name may stand on a line of its own.
 _SECTION = re.compile(
-    r"^ \.(?:text|rodata|data)(?:\.\S+)?\s+0x[0-9a-f]+\s+0x(?P<size>[0-9a-f]+)\s+(?P<file>\S.*)$", re.MULTILINE
+    r"^ \.(?:text|rodata|data)(?:\.\S+)?\s+0x[0-9a-f]+\s+0x(?P<size>[0-9a-f]+)\s+(?P<file>\S.*)$",
+    re.MULTILINE,
 )
 _MEMBER = re.compile(r"\((?:lib\w*-)?(\w+?)(?:-stub)?\.o\)$")
 _NUMBER = re.compile(r"^\d+-")

@@ -34,6 +34,7 @@ from qutec.verify import Execution, verify_outputs
 
 __all__ = ["Measurement", "Tools", "find_tools", "measure", "stored_samples"]
 
+
 @dataclass(frozen=True)
 class Tools:
     """A cross compiler and an emulator, and their versions in words."""
@@ -61,7 +62,9 @@ def find_tools() -> Tools:
     if gcc and qemu:
         release = _printed(gcc, "-dumpfullversion").strip()
         found = re.search(r"version ([\d.]+)", _printed(qemu, "--version"))
-        return Tools("gcc", "qemu", f"arm-none-eabi-gcc {release} -O3, QEMU {found[1] if found else '?'} -icount")
+        return Tools(
+            "gcc", "qemu", f"arm-none-eabi-gcc {release} -O3, QEMU {found[1] if found else '?'} -icount"
+        )
     return Tools("zig", "unicorn", f"zig {version('ziglang')} cc -O3, Unicorn {version('unicorn')}")
 
 
@@ -71,7 +74,9 @@ def stored_samples(build: Build, samples: Samples, count: int) -> list[Int8Array
     rows = np.linspace(0, len(real[0]) - 1, count - count // 2).astype(int)
     generator = np.random.default_rng(0)
     return [
-        np.concatenate([values[rows], generator.integers(-128, 128, (count // 2, *values.shape[1:]), np.int8)])
+        np.concatenate(
+            [values[rows], generator.integers(-128, 128, (count // 2, *values.shape[1:]), np.int8)]
+        )
         for values in real
     ]
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def shared_folder() -> Path:
 
 
 def find_networks(names: Sequence[str] = ()) -> list[Network]:
-    """The networks that there are, sorted by name, the demo last; those whose name has one of `names` in it."""
+    """The networks that there are, by name, the demo last; those whose name has one of `names` in it."""
     folder = shared_folder() / "models"
     paths = sorted(path for stem in _MODELS for path in folder.glob(f"{stem}_*.onnx"))
     found = [Network(path, Task.KEYWORDS if "kws" in path.stem else Task.IMAGES) for path in paths]
@@ -192,7 +193,7 @@ def _decoded(part: str, count: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[
         ends, labels = archive[f"offset_{part}"][: count + 1], archive[f"y_{part}"][:count]
     images = [
         np.asarray(Image.open(io.BytesIO(header + scans[begin:end])))
-        for begin, end in zip(ends[:-1], ends[1:], strict=True)
+        for begin, end in itertools.pairwise(ends)
     ]
     return np.stack(images).astype(np.int16), labels.astype(np.int64)
 

@@ -1,7 +1,7 @@
 """Flash of the code and stack of an inference, by kernel and kind of call: the table of the estimates.
 
     python -m benchmarks.code_size            measure everything and write backends/cmsis_nn/code_size.json
-    python -m benchmarks.code_size --check    measure, write nothing, exit with 1 where the table is out of date
+    python -m benchmarks.code_size --check    write nothing, exit with 1 where the table is out of date
 
 Code is that of arm-none-eabi-gcc -O3 after --gc-sections, read off the linker's map: bytes of each kernel
 file, bytes that one call adds to <prefix>.c (its function and parameter structs, by the difference between
@@ -103,7 +103,9 @@ def _measured_core(core: Core) -> CoreTable:
         for name, size in many.items():
             if name in kernels:
                 kernels[name] = max(kernels[name], size)
-        others = {name: max(one[name], many[name]) for name in all_ways if name not in kernels and name != _OWN}
+        others = {
+            name: max(one[name], many[name]) for name in all_ways if name not in kernels and name != _OWN
+        }
         library[kind.__name__] = {name: size for name, size in sorted(others.items()) if size}
     return {"kernels": kernels, "calls": calls, "library": library, "fixed": fixed, "stack": _stack(core)}
 

@@ -116,7 +116,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     table: Table = markdown_table if options.markdown else plain_table
     print(_page(rows, tools, library is not None, table))
     if options.json is not None:
-        data = {"schema_version": 1, "target": _TARGET, "tools": tools.words, "networks": [r.to_json() for r in rows]}
+        data = {
+            "schema_version": 1,
+            "target": _TARGET,
+            "tools": tools.words,
+            "networks": [r.to_json() for r in rows],
+        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
     for failure in failures:
@@ -125,7 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.models", description="Cost and accuracy of networks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.models", description="Cost and accuracy of networks."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only networks whose name contains this")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
@@ -180,9 +187,15 @@ def _page(rows: Sequence[Row], tools: Tools, with_arm: bool, table: Table) -> st
     blocks = [f"{_TARGET}, {tools.words}; sizes in bytes, one inference", _costs(rows, with_arm, table)]
     peers = [row for row in rows if row.network in _TFLM]
     if peers:
-        blocks += ["TensorFlow Lite Micro with CMSIS-NN on the same int8 models, and the ratio", _peers(peers, table)]
+        blocks += [
+            "TensorFlow Lite Micro with CMSIS-NN on the same int8 models, and the ratio",
+            _peers(peers, table),
+        ]
     if any(row.accuracy for row in rows):
-        blocks += ["top-1 of each exit: original file in float, compiled network in int8", _accuracies(rows, table)]
+        blocks += [
+            "top-1 of each exit: original file in float, compiled network in int8",
+            _accuracies(rows, table),
+        ]
     return "\n\n".join(blocks)
 
 
@@ -192,7 +205,11 @@ def _costs(rows: Sequence[Row], with_arm: bool, table: Table) -> str:
     lines = []
     for row in rows:
         ours, macs = row.ours, row.report.macs
-        line = [_short(row.network), f"{macs / 1e6:.3f}M", *map(str, (row.report.arena_bytes, ours.stack_bytes))]
+        line = [
+            _short(row.network),
+            f"{macs / 1e6:.3f}M",
+            *map(str, (row.report.arena_bytes, ours.stack_bytes)),
+        ]
         line += [str(ours.flash_bytes), str(ours.instructions), f"{ours.instructions / macs:.2f}"]
         line += [f"{row.compared_inputs}/{row.compared_inputs}"]
         if row.arm is not None:
@@ -226,7 +243,14 @@ def _accuracies(rows: Sequence[Row], table: Table) -> str:
             whole = [f"{entry.original:.4f}", f"{entry.int8:.4f}", f"{-entry.loss_points:+.2f}"]
             part = [f"{entry.held_out_original:.4f}", f"{entry.held_out_int8:.4f}", f"{held_out_points:+.2f}"]
             lines.append(
-                [_short(row.network), entry.exit, str(entry.samples), *whole, str(entry.held_out_samples), *part]
+                [
+                    _short(row.network),
+                    entry.exit,
+                    str(entry.samples),
+                    *whole,
+                    str(entry.held_out_samples),
+                    *part,
+                ]
             )
     return table(head, lines)
 

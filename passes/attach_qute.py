@@ -7,10 +7,10 @@
                 +-> pointwise -> depthwise theta_1 -> pool -> dense -> softmax -> early_exit_1
 
 theta_k and phi_k have one shape and start equal; training copies theta_k to phi_k before every batch. The
-pointwise layer brings the exit to the channels of f_D, the last feature map of the trunk. Depthwise layers pad
-to the same size; the early view's stride is 1. At an exit the stride of each axis is the smallest power of
-two that makes the map at most as large as f_D, but never more than the kernel, so that every position is
-read. With activation `relu` a ReLU follows the depthwise layers, with `none` the early view stays linear.
+pointwise layer brings the exit to the channels of f_D, the last feature map of the trunk. Depthwise layers
+pad to the same size; the early view's stride is 1. At an exit the stride of each axis is the smallest power
+of two that makes the map at most as large as f_D, but never more than the kernel, so that every position
+is read. With activation `relu` a ReLU follows the depthwise layers, with `none` the early view stays linear.
 
 Exits that the network has already are taken as they are. One whose head has a depthwise layer with no more
 channels than f_D is the early exit of a pair: its early view reads the first channels of f_D, as in T-RecX.
@@ -20,39 +20,25 @@ The others stay as exits without an early view, numbered after the pairs.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from qutec.errors import UnsupportedModelError, UsageError
-from qutec.graphs import ancestors, dims, macs_of
+from qutec.graphs import dims
 from qutec.heads import Head, read_heads, write_heads
+from qutec.passes.exit_pairs import Pair, named_pairs, spaced_pairs
 from qutec.passes.find_exits import ExitAnalysis, FoundExit, OutputRole, find_exits
 from qutec.passes.head_layers import HeadWriter, glorot_uniform, he_normal
-from qutec.passes.spaced_exits import assign, spaced_targets, spread
-from qutec.passes.trunk import DataFlow
 
-__all__ = ["DEFAULT_HEADS", "Activation", "AttachQutePass"]
+__all__ = ["Activation", "AttachQutePass"]
 
 Activation = Literal["relu", "none"]
-
-DEFAULT_HEADS = 2
-"""Early exits and early views when neither their number nor their places are given."""
 
 _MAX_HEADS = 64
 _MAX_KERNEL = 31
 _PLUS_LAYERS = 2
-
-
-@dataclass(frozen=True)
-class _Pair:
-    """An early exit to be: at a map of the trunk, or the one that the network has."""
-
-    branch: ir.Value
-    macs: int
-    existing: FoundExit | None = None
 
 
 class AttachQutePass(ir.passes.InPlacePass):
@@ -118,7 +104,10 @@ class AttachQutePass(ir.passes.InPlacePass):
             raise UsageError("no output is a classifier (--output-is NAME=exit names one)")
         _check(model, analysis, final, end)
         exits = _same_classes(analysis, final, messages)
-        pairs = self._pairs(model, analysis, exits, messages)
+        if self._at is not None:
+            pairs = named_pairs(model, analysis, exits, self._at)
+        else:
+            pairs = spaced_pairs(analysis, exits, self._heads, messages)
         writer = HeadWriter(model.graph)
         used = {pair.existing.output for pair in pairs if pair.existing is not None}
         plain = [item for item in exits if item is not final and item.output not in used]
@@ -142,37 +131,18 @@ class AttachQutePass(ir.passes.InPlacePass):
             if view.kind != "early_view":
                 continue
             shapes = [
-                [initializer.shape for name in (head.depthwise_weights, head.depthwise_bias) if name
-                 and (initializer := model.graph.initializers.get(name)) is not None]
+                [
+                    initializer.shape
+                    for name in (head.depthwise_weights, head.depthwise_bias)
+                    if name and (initializer := model.graph.initializers.get(name)) is not None
+                ]
                 for head in (view, exits[view.index])
             ]
             if shapes[0] != shapes[1] or not shapes[0]:
                 raise ir.passes.PostconditionError(f"pair {view.index} has depthwise layers of two shapes")
 
-    def _pairs(
-        self, model: ir.Model, analysis: ExitAnalysis, exits: list[FoundExit], messages: list[str]
-    ) -> list[_Pair]:
-        """The early exits of the pairs in the order of the trunk."""
-        usable = [item for item in exits if _depthwise(item, analysis) is not None]
-        if self._at is not None:
-            pairs = [_named_place(model, analysis, usable, name) for name in self._at]
-            return sorted(pairs, key=lambda pair: pair.macs)
-        count = self._heads or max(DEFAULT_HEADS, len(usable))
-        targets = spaced_targets(analysis.places[-1].macs, count)
-        if len(usable) > count:
-            usable = [usable[index] for index in assign(targets, [item.branch_macs for item in usable])]
-        met = assign([item.branch_macs for item in usable], targets)
-        open_targets = [target for index, target in enumerate(targets) if index not in met]
-        taken = {item.branch for item in usable}
-        places, message = spread(analysis.places, open_targets, taken) if open_targets else ([], "")
-        if message:
-            messages.append(message)
-        pairs = [_Pair(item.branch, item.branch_macs, item) for item in usable]
-        pairs += [_Pair(place.value, place.macs) for place in places]
-        return sorted(pairs, key=lambda pair: pair.macs)
-
     def _attach(
-        self, writer: HeadWriter, pair: _Pair, end: ir.Value, index: int, classes: int
+        self, writer: HeadWriter, pair: Pair, end: ir.Value, index: int, classes: int
     ) -> tuple[Head, Head]:
         """The early exit, unless it is there, and the early view."""
         rng = np.random.default_rng([self._seed, index])
@@ -318,7 +288,9 @@ def _check(model: ir.Model, analysis: ExitAnalysis, final: FoundExit, end: ir.Va
         )
     for value in (end, *(place.value for place in analysis.places)):
         if None in (dims(value) or (None, None))[1:]:
-            raise UnsupportedModelError(f"the shape of the feature map {value.name!r} is not known: {value.shape}")
+            raise UnsupportedModelError(
+                f"the shape of the feature map {value.name!r} is not known: {value.shape}"
+            )
 
 
 def _same_classes(analysis: ExitAnalysis, final: FoundExit, messages: list[str]) -> list[FoundExit]:
@@ -330,51 +302,6 @@ def _same_classes(analysis: ExitAnalysis, final: FoundExit, messages: list[str])
         if item.classes != final.classes
     ]
     return kept
-
-
-def _depthwise(item: FoundExit, analysis: ExitAnalysis) -> ir.Value | None:
-    """Weights of the depthwise layer of an early exit that can lead a pair; else None."""
-    layer, end = item.head.learning, analysis.trunk_end
-    if item.kind != "early_exit" or layer is None or end is None or not analysis.places:
-        return None
-    weights = layer.inputs[1]
-    if weights is None or not weights.is_initializer() or len(weights.uses()) != 1:
-        return None
-    shape, source = dims(weights), dims(layer.outputs[0])
-    last = dims(end)
-    if shape is None or source is None or last is None or len(shape) != len(last):
-        return None
-    group = layer.attributes.get_int("group", 1)
-    dilated = any(step != 1 for step in layer.attributes.get_ints("dilations", []))
-    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
-    private_bias = bias is None or (bias.is_initializer() and len(bias.uses()) == 1)
-    fits = group == shape[0] == source[1] and shape[1] == 1 and (shape[0] or 0) <= (last[1] or 0)
-    return weights if fits and private_bias and not dilated else None
-
-
-def _named_place(model: ir.Model, analysis: ExitAnalysis, usable: list[FoundExit], name: str) -> _Pair:
-    """The place that `--at` names.
-
-    Raises:
-        UsageError: the name is not known, or not a feature map of the trunk.
-    """
-    for item in analysis.exits:
-        if item.name == name:
-            if item not in usable:
-                raise UsageError(f"exit {name!r} has no depthwise layer that an early view can share")
-            return _Pair(item.branch, item.branch_macs, item)
-    flow = DataFlow(model.graph)
-    for node in model.graph:
-        values = [value for value in node.outputs if value.name == name]
-        if not values and node.name == name and name:
-            values = [node.outputs[0]]
-        if not values:
-            continue
-        if node not in analysis.trunk or not flow.is_map(values[0]):
-            break
-        return _Pair(values[0], macs_of(ancestors(values)))
-    known = ", ".join(repr(place.value.name) for place in analysis.places[:-1] or analysis.places)
-    raise UsageError(f"{name!r} is not a feature map of the trunk; between its layers there are {known}")
 
 
 def _probabilities(writer: HeadWriter, item: FoundExit) -> str:

@@ -147,7 +147,8 @@ def _candidates(
     if unknown:
         raise UsageError(f"{unknown[0]!r} is not an output; the outputs are {', '.join(outputs)}")
     heads = {head.output: head for head in read_heads(model)}
-    found, unsure = [], []
+    found: list[_Candidate] = []
+    unsure: list[_Candidate] = []
     for name, value in outputs.items():
         role, head = overrides.get(name), heads.get(name)
         classes, end = class_count(value), ending(value)

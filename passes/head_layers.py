@@ -15,12 +15,12 @@ FloatArray = npt.NDArray[np.float32]
 
 def he_normal(rng: np.random.Generator, shape: Sequence[int], fan_in: int) -> FloatArray:
     """Normal with variance 2 / fan_in, for a layer before a ReLU (He et al. 2015)."""
-    return (rng.standard_normal(shape) * np.sqrt(2.0 / fan_in)).astype(np.float32)
+    return rng.normal(0.0, (2.0 / fan_in) ** 0.5, shape).astype(np.float32)
 
 
 def glorot_uniform(rng: np.random.Generator, shape: Sequence[int], fan_in: int, fan_out: int) -> FloatArray:
     """Uniform within +-sqrt(6 / (fan_in + fan_out)) (Glorot & Bengio 2010)."""
-    limit = np.sqrt(6.0 / (fan_in + fan_out))
+    limit = (6.0 / (fan_in + fan_out)) ** 0.5
     return rng.uniform(-limit, limit, shape).astype(np.float32)
 
 
@@ -56,7 +56,7 @@ class HeadWriter:
         """Conv with same padding; x [N, C, *spatial], weights [C_out, C / group, *kernel]."""
         lead, sizes = _shape(x)
         kernel = _static(weights)[2:]
-        attributes = {
+        attributes: dict[str, int | list[int]] = {
             "kernel_shape": kernel,
             "strides": list(strides),
             "pads": same_padding(sizes[1:], kernel, strides),

@@ -41,7 +41,9 @@ def assign(wants: Sequence[float], spots: Sequence[float]) -> list[int]:
     return chosen[::-1]
 
 
-def spread(places: Sequence[Place], targets: Sequence[float], taken: set[ir.Value]) -> tuple[list[Place], str]:
+def spread(
+    places: Sequence[Place], targets: Sequence[float], taken: set[ir.Value]
+) -> tuple[list[Place], str]:
     """A place for each target, and what to tell the user about it ('' where nothing).
 
     Block boundaries first; then also places inside depthwise-separable blocks; when even these are too
@@ -65,6 +67,4 @@ def spread(places: Sequence[Place], targets: Sequence[float], taken: set[ir.Valu
     everywhere = free or before
     count = len(everywhere)
     shared = [everywhere[k * count // len(targets)] for k in range(len(targets))]
-    return shared, (
-        f"the trunk has {count} place{'s' if count != 1 else ''} for {len(targets)} exits: several exits share one"
-    )
+    return shared, f"the trunk has too few places ({count}) for {len(targets)} new exits: some share one"

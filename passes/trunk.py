@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import onnx_ir as ir
 
@@ -137,9 +138,9 @@ class DataFlow:
         """The places between the layers of the trunk that ends with the map `end`, which is the last."""
         values = [value for value in self.common_maps([end]) if value is not end]
         values.append(end)
-        steps = [self._layers_between(a, b) for a, b in zip(values, values[1:], strict=False)]
+        steps = [self._layers_between(a, b) for a, b in pairwise(values)]
         kept = [value for value, step in zip(values, steps, strict=False) if step] + [end]
-        before = [self._layers_between(a, b) for a, b in zip([None, *kept], kept, strict=False)]
+        before = [self._layers_between(a, b) for a, b in pairwise([None, *kept]) if b is not None]
         inner = [self._is_inner(before, index) for index in range(len(kept))]
         return tuple(
             Place(value, macs_of(ancestors([value])), is_inner)

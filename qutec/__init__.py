@@ -5,12 +5,13 @@
     build.save("build/net")
     build.run(x)
 
-Every step is a function of its own that works on plain onnx / onnx_ir objects: `load`, `quantize`,
-`lower`, `plan`, `emit`.
+Every step is a function of its own that works on plain onnx / onnx_ir objects: `load`, `attach`,
+`quantize`, `lower`, `plan`, `emit`.
 """
 
 from importlib.metadata import version as _version
 
+from qutec.attach import TrainingGraph, attach
 from qutec.backends.cmsis_nn import emit_project as emit
 from qutec.build import Build
 from qutec.compiler import compile_model as compile
@@ -28,6 +29,7 @@ from qutec.load import LoadedModel, load
 from qutec.lower import lower
 from qutec.planner import plan_program as plan
 from qutec.quantize import quantize
+from qutec.train import TrainingOptions, train
 
 __all__ = [
     "Build",
@@ -37,15 +39,19 @@ __all__ = [
     "ModelError",
     "QutecError",
     "ToolMissingError",
+    "TrainingGraph",
+    "TrainingOptions",
     "UnsupportedModelError",
     "UsageError",
     "VerificationError",
+    "attach",
     "compile",
     "emit",
     "load",
     "lower",
     "plan",
     "quantize",
+    "train",
 ]
 
 __version__ = _version("qutec")

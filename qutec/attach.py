@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from qutec.errors import ModelError, UnsupportedModelError
+from qutec.errors import ModelError, UnsupportedModelError, UsageError
 from qutec.graphs import dims
 from qutec.heads import Head, read_heads
 from qutec.ingest.equivalence import Arrays, RunError, largest_difference, random_inputs, run_model
@@ -21,7 +22,7 @@ from qutec.passes.attach_qute import Activation, AttachQutePass
 from qutec.passes.find_exits import OutputRole
 from qutec.passes.free_batch import BATCH, FreeBatchPass
 
-__all__ = ["TrainingGraph", "attach"]
+__all__ = ["TrainingGraph", "attach", "write_training_graph"]
 
 _BATCH_TOLERANCE = 1e-4
 """Accepted difference, relative to an output's largest value, between a batch and its rows one by one."""
@@ -59,7 +60,7 @@ def attach(
 
     Raises:
         UsageError, ModelError: as `qutec.load.load` and `AttachQutePass`.
-        UnsupportedModelError: a quantised model, no feature maps, or rows of a batch that influence each other.
+        UnsupportedModelError: a quantised model, no feature maps, or rows of a batch that are mixed.
     """
     loaded = load(source, simplify=False)
     attaching = AttachQutePass(heads, at, activation, plus, kernel, seed, output_is=output_is)
@@ -70,6 +71,22 @@ def attach(
     model = infer_shapes(model)
     check_valid(_proto(model))
     return TrainingGraph(model, read_heads(model), (*loaded.warnings, *attaching.messages))
+
+
+def write_training_graph(graph: TrainingGraph, path: str | Path) -> None:
+    """Write the graph as one .onnx file, whole or not at all; the same graph gives the same bytes.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        partial.write_bytes(_proto(graph.model).SerializeToString(deterministic=True))
+        partial.replace(target)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"cannot write '{target}': {error.strerror}") from error
 
 
 def _with_free_batch(model: ir.Model) -> ir.Model:
@@ -90,8 +107,8 @@ def _with_free_batch(model: ir.Model) -> ir.Model:
             name = value.name
             if dims(value) != expected[name]:
                 raise UnsupportedModelError(
-                    f"the batch of 1 cannot be made symbolic: {node.op_type} {node.name!r} makes {value.shape}"
-                    f" of what was {list(before[name] or ())}; export the network with a symbolic batch"
+                    f"the batch of 1 cannot be made symbolic: {node.op_type} {node.name!r} makes"
+                    f" {value.shape} of what was {list(before[name] or ())}; export it with a symbolic batch"
                 )
     return inferred
 

@@ -1,4 +1,4 @@
-"""The command line: `qutec inspect | compile | run | report | supported-ops`.
+"""The command line: `qutec inspect | attach | compile | run | report | supported-ops`.
 
 Exit codes: 0 done; 1 internal error; 2 usage; 3 invalid or unsupported model; 4 does not fit;
 5 verification failed; 6 a needed tool is missing.
@@ -13,12 +13,16 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qutec.calibrate import CalibrationMethod
 from qutec.errors import QutecError, UsageError
+from qutec.train.command import train_command
+
+if TYPE_CHECKING:
+    from qutec.passes.find_exits import OutputRole
 
 __all__ = ["main"]
 
@@ -37,6 +41,20 @@ class EmulatorName(StrEnum):
 
     UNICORN = "unicorn"
     QEMU = "qemu"
+
+
+class ActivationName(StrEnum):
+    """What follows the depthwise layers that `qutec attach` adds."""
+
+    RELU = "relu"
+    NONE = "none"
+
+
+class ExitsName(StrEnum):
+    """The outputs that `qutec compile` keeps."""
+
+    ALL = "all"
+    FINAL = "final"
 
 
 class CompilerName(StrEnum):
@@ -59,14 +77,71 @@ CmsisNN = Annotated[
     ),
 ]
 
+OutputIs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--output-is", metavar="NAME=exit|aux", help="Say what an output is; can be given several times."
+    ),
+]
+
 
 @app.command("inspect")
-def inspect_command(model: Model, as_json: AsJson = False) -> None:
+def inspect_command(model: Model, output_is: OutputIs = None, as_json: AsJson = False) -> None:
     """Show exits, layers, parameters, MACs and a memory bound of a network."""
     from qutec.inspect import format_inspection, inspect_model
 
-    inspection = inspect_model(model)
+    inspection = inspect_model(model, _output_roles(output_is))
     _print_json(inspection.to_json()) if as_json else print(format_inspection(inspection))
+
+
+app.command("train")(train_command)
+
+
+@app.command("attach")
+def attach_command(
+    model: Model,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The training graph, an .onnx file.")],
+    heads: Annotated[
+        int | None, typer.Option(help="Early exits and early views; 2, or the exits that are there.")
+    ] = None,
+    at: Annotated[
+        str | None, typer.Option(help="Places of the early exits, separated by commas, not equally spaced.")
+    ] = None,
+    activation: Annotated[
+        ActivationName, typer.Option(help="After the depthwise layers; none lets early views fold away.")
+    ] = ActivationName.NONE,
+    plus: Annotated[
+        bool, typer.Option("--plus", help="QUTE+: two more separable convolutions in each early view.")
+    ] = False,
+    kernel: Annotated[int, typer.Option(help="Width of the depthwise kernels.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the initial weights.")] = 0,
+    output_is: OutputIs = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add early exits and early views (QUTE) to a network; the result is to be trained."""
+    from dataclasses import asdict
+
+    from qutec.attach import attach, write_training_graph
+
+    graph = attach(
+        model,
+        heads=heads,
+        at=_names(at),
+        activation="relu" if activation is ActivationName.RELU else "none",
+        plus=plus,
+        kernel=kernel,
+        seed=seed,
+        output_is=_output_roles(output_is),
+    )
+    write_training_graph(graph, output)
+    if as_json:
+        _print_json({"heads": [asdict(head) for head in graph.heads], "warnings": list(graph.warnings)})
+        return
+    for head in graph.heads:
+        print(f"{head.kind.replace('_', ' '):<12}{head.index or '':<4}{head.output}")
+    for text in graph.warnings:
+        print(f"warning: {text}")
+    print(f"written to  {output}")
 
 
 @app.command("compile")
@@ -88,6 +163,9 @@ def compile_command(
     name: Annotated[
         str | None, typer.Option(help="Prefix of all C symbols; the model's name by default.")
     ] = None,
+    exits: Annotated[
+        ExitsName, typer.Option(help="Keep all outputs, or the final one only.")
+    ] = ExitsName.ALL,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -108,6 +186,7 @@ def compile_command(
         calibration=calibration,
         method=method,
         name=name,
+        exits="final" if exits is ExitsName.FINAL else "all",
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),
@@ -258,6 +337,21 @@ def _usage(error: Exception, message: str) -> int:
 def _failed(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
+
+
+def _output_roles(given: list[str] | None) -> dict[str, OutputRole]:
+    """--output-is NAME=exit|aux; a name may hold '='."""
+    roles: dict[str, OutputRole] = {}
+    for text in given or []:
+        name, _, role = text.rpartition("=")
+        if not name or role not in ("exit", "aux"):
+            raise UsageError(f"--output-is {text!r} is not NAME=exit or NAME=aux")
+        roles[name] = "exit" if role == "exit" else "aux"
+    return roles
+
+
+def _names(given: str | None) -> list[str] | None:
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
 
 
 def _command_line() -> str:

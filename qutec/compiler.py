@@ -1,14 +1,16 @@
 """The driver: from a model to a Build, one step after the other.
 
-load -> quantize -> lower -> prepare -> plan -> emit -> report
+load -> select exits -> quantize -> lower -> prepare -> plan -> emit -> report
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +24,7 @@ from qutec.errors import DoesNotFitError
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.passes.quantize import is_quantized
+from qutec.passes.select_exits import SelectExitsPass
 from qutec.planner import Plan, explain_misfit, plan_program
 from qutec.ports import PortInfo
 from qutec.program import Call, Int8Array, Program, Shape
@@ -45,6 +48,7 @@ def compile_model(
     calibration: Calibration | None = None,
     method: str | CalibrationMethod = CalibrationMethod.MINMAX,
     name: str | None = None,
+    exits: Literal["all", "final"] = "all",
     simplify: bool = True,
     dump: str | Path | None = None,
     progress: bool = False,
@@ -60,6 +64,7 @@ def compile_model(
         calibration: sample inputs for a float model (see `qutec.quantize.Calibration`).
         method: how activation ranges are read off the samples: minmax, percentile or entropy.
         name: names the project and prefixes its symbols; the model's name by default.
+        exits: outputs that are compiled: all of them, or only the final one (see `SelectExitsPass`).
         simplify: run onnx-simplifier, checked against the original.
         dump: a folder for one numbered .onnx for each step of the graph.
         progress: show progress bars on stderr.
@@ -75,6 +80,11 @@ def compile_model(
     method = _method(method)
     steps = Dump(Path(dump)) if dump is not None else None
     loaded = load(source, simplify=simplify, on_step=steps.write if steps else None)
+    selected = SelectExitsPass(exits)(loaded.model)
+    if selected.modified:
+        loaded = replace(loaded, model=selected.model)
+        if steps is not None:
+            steps.write("select_exits", loaded.model)
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)

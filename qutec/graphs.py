@@ -64,7 +64,7 @@ def node_macs(node: ir.Node) -> int:
         return 0
     if node.op_type == "Conv":
         return _product(output) * math.prod(dim or 0 for dim in weights[1:])
-    transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0)
+    transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0) != 0
     return _product(output) * (data[0 if transposed else -1] or 0)
 
 

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 import onnx
 import onnx_ir as ir
 
 from qutec.errors import ModelError
+from qutec.graphs import dims, is_constant, node_macs
 from qutec.ingest.operators import UnsupportedNode, UnsupportedOperatorsError
 from qutec.ingest.source import ModelSource, read_source
 from qutec.ingest.validity import check_structure, first_line
 from qutec.load import load
+from qutec.passes.find_exits import ExitAnalysis, FoundExit, OutputRole, find_exits
 
-__all__ = ["Exit", "Inspection", "Layer", "Value", "format_inspection", "inspect_model"]
+__all__ = ["Exit", "Head", "Inspection", "Layer", "Trunk", "Value", "format_inspection", "inspect_model"]
 
 SCHEMA_VERSION = 1
 
 _NAME_WIDTH = 48
 
 _QUANTIZATION_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
-_TRANSPARENT_OPS = _QUANTIZATION_OPS | {
-    "Cast",
-    "Dropout",
-    "Flatten",
-    "Identity",
-    "Reshape",
-    "Sigmoid",
-    "Squeeze",
-}
 _WINDOW_OPS = frozenset(
     {"Conv", "Gemm", "MatMul", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean"}
 )
@@ -60,12 +53,42 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Head:
+    """What an exit computes besides the trunk: names of nodes; None for what it does not have."""
+
+    nodes: tuple[str, ...]
+    learning_layer: str | None
+    pool: str | None
+    dense: str | None
+    softmax: str | None
+    macs: int
+
+
+@dataclass(frozen=True)
 class Exit:
-    """An output that classifies: MACs of everything it depends on, and its number of classes."""
+    """An output that classifies: MACs of everything it depends on, and its number of classes.
+
+    `branch` is the trunk value where the exit leaves, `branch_macs` what it takes to get there.
+    """
 
     name: str
     depth_macs: int
     classes: int
+    kind: str
+    branch: str
+    branch_macs: int
+    inside_block: bool
+    head: Head
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The part that leads to the last feature map, `end`; `places` are the values between its blocks."""
+
+    nodes: tuple[str, ...]
+    end: str
+    macs: int
+    places: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -97,6 +120,8 @@ class Inspection:
     inputs: tuple[Value, ...]
     outputs: tuple[Value, ...]
     exits: tuple[Exit, ...]
+    """In the order of the trunk, the final one last (see `qutec.passes.find_exits`)."""
+    trunk: Trunk | None
     layers: tuple[Layer, ...]
     parameters: int
     macs: int
@@ -110,13 +135,14 @@ class Inspection:
         return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
-def inspect_model(source: ModelSource) -> Inspection:
+def inspect_model(source: ModelSource, output_is: Mapping[str, OutputRole] | None = None) -> Inspection:
     """Inspect a network as it was written (batch norms not folded, nothing simplified).
 
-    Operators that cannot be compiled are reported, not raised.
+    Operators that cannot be compiled are reported, not raised. What is not certain about the exits is
+    among the warnings; `output_is` settles it (output name -> exit or aux).
 
     Raises:
-        UsageError: the file is missing or cannot be read.
+        UsageError: the file is missing or cannot be read, or `output_is` names no output.
         ModelError: as `qutec.load.load`, but for unsupported operators.
     """
     read = read_source(source)
@@ -131,7 +157,8 @@ def inspect_model(source: ModelSource) -> Inspection:
         model = _partial_model(read.model)
         warnings = ("unsupported operators: MACs, parameters and memory are those of the known nodes only",)
     graph = model.graph
-    macs = {node: _node_macs(node) for node in graph}
+    macs = {node: node_macs(node) for node in graph}
+    analysis = find_exits(model, output_is)
     compute = [node for node in graph if not _is_plumbing(node)]
     return Inspection(
         name=read.name,
@@ -139,7 +166,8 @@ def inspect_model(source: ModelSource) -> Inspection:
         opset=opset,
         inputs=tuple(_describe(value) for value in graph.inputs if value.const_value is None),
         outputs=tuple(_describe(value) for value in graph.outputs),
-        exits=tuple(_exits(graph, macs)),
+        exits=tuple(_exit(item, macs) for item in analysis.exits),
+        trunk=_trunk(analysis, macs),
         layers=tuple(_layer(node, macs[node]) for node in compute),
         parameters=sum(
             _size(value) for value in _distinct(v for node in graph for v in _own_parameters(node))
@@ -148,7 +176,7 @@ def inspect_model(source: ModelSource) -> Inspection:
         unsupported=tuple(sorted({node.op_type for node in unsupported})),
         unsupported_nodes=unsupported,
         arena_lower_bound_bytes=max(map(_live_bytes, compute), default=0),
-        warnings=warnings,
+        warnings=(*warnings, *analysis.messages),
     )
 
 
@@ -194,69 +222,46 @@ def _partial_model(proto: onnx.ModelProto) -> ir.Model:
         raise ModelError(f"not valid ONNX: {first_line(error)}") from error
 
 
-def _node_macs(node: ir.Node) -> int:
-    """Multiply-accumulates of Conv, Gemm and MatMul, padding counted as work; 0 for all others.
-
-    Conv: output elements x weights per output channel. Gemm, MatMul: output elements x inner dimension.
-    """
-    if node.domain != "" or node.op_type not in ("Conv", "Gemm", "MatMul") or len(node.inputs) < 2:
-        return 0
-    left, right = node.inputs[0], node.inputs[1]
-    if left is None or right is None:
-        return 0
-    output, weights, data = _shape(node.outputs[0]), _shape(right), _shape(left)
-    if node.op_type == "Conv":
-        return _product(output) * _product(weights[1:] if weights is not None else None)
-    if data is None or not data:
-        return 0
-    transposed = node.op_type == "Gemm" and "transA" in node.attributes and node.attributes["transA"].as_int()
-    return _product(output) * (data[0 if transposed else -1] or 0)
-
-
-def _exits(graph: ir.Graph, macs: dict[ir.Node, int]) -> Iterator[Exit]:
-    for value in graph.outputs:
-        shape = _shape(value)
-        if (
-            shape is None
-            or len(shape) != 2
-            or shape[0] != 1
-            or not shape[1]
-            or not _ends_in_classifier(value)
-        ):
-            continue
-        if _ends_in_classifier(value):
-            yield Exit(value.name or "", sum(macs[node] for node in _ancestors(value)), shape[1])
+def _exit(found: FoundExit, macs: dict[ir.Node, int]) -> Exit:
+    head = found.head
+    return Exit(
+        name=found.name,
+        depth_macs=found.macs,
+        classes=found.classes,
+        kind=found.kind,
+        branch=found.branch.name or "",
+        branch_macs=found.branch_macs,
+        inside_block=found.inside_block,
+        head=Head(
+            nodes=tuple(_label(node) for node in head.nodes),
+            learning_layer=_label(head.learning) if head.learning is not None else None,
+            pool=_label(head.pool) if head.pool is not None else None,
+            dense=_label(head.dense) if head.dense is not None else None,
+            softmax=_label(head.softmax) if head.softmax is not None else None,
+            macs=sum(macs[node] for node in head.nodes),
+        ),
+    )
 
 
-def _ends_in_classifier(value: ir.Value) -> bool:
-    """Whether a value is a Softmax or a dense layer, up to operators that keep the order of the classes."""
-    node = value.producer()
-    while node is not None:
-        if node.op_type in ("Softmax", "Gemm", "MatMul"):
-            return True
-        operands = [item for item in node.inputs if item is not None and not _is_constant(item)]
-        is_bias = node.op_type == "Add" and len(operands) == 1
-        if not operands or not (is_bias or node.op_type in _TRANSPARENT_OPS):
-            return False
-        node = operands[0].producer()
-    return False
+def _trunk(analysis: ExitAnalysis, macs: dict[ir.Node, int]) -> Trunk | None:
+    if analysis.trunk_end is None:
+        return None
+    return Trunk(
+        nodes=tuple(_label(node) for node in analysis.trunk),
+        end=analysis.trunk_end.name or "",
+        macs=sum(macs[node] for node in analysis.trunk),
+        places=tuple(place.value.name or "" for place in analysis.places if not place.inner),
+    )
 
 
-def _ancestors(value: ir.Value) -> set[ir.Node]:
-    seen: set[ir.Node] = set()
-    pending = [value.producer()]
-    while pending:
-        node = pending.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        pending.extend(item.producer() for item in node.inputs if item is not None)
-    return seen
+def _label(node: ir.Node) -> str:
+    """A node's name, or that of its first output."""
+    return node.name or node.outputs[0].name or node.op_type
 
 
 def _layer(node: ir.Node, macs: int) -> Layer:
     parameters = sum(_size(value) for value in _distinct(_parameters(node)))
-    return Layer(node.name or "", node.op_type, _shape(node.outputs[0]), parameters, macs)
+    return Layer(node.name or "", node.op_type, dims(node.outputs[0]), parameters, macs)
 
 
 def _own_parameters(node: ir.Node) -> Iterator[ir.Value]:
@@ -284,18 +289,10 @@ def _parameters(node: ir.Node) -> Iterator[ir.Value]:
 
 
 def _live_bytes(node: ir.Node) -> int:
-    inputs = _distinct(value for value in node.inputs if value is not None and not _is_constant(value))
+    inputs = _distinct(value for value in node.inputs if value is not None and not is_constant(value))
     read = sum(_size(value) for value in inputs)
     written = sum(_size(value) for value in node.outputs)
     return read + written if node.op_type in _WINDOW_OPS else max(read, written)
-
-
-def _is_constant(value: ir.Value) -> bool:
-    """An initializer, or one behind a DequantizeLinear."""
-    producer = value.producer()
-    if producer is not None and producer.op_type == "DequantizeLinear" and producer.inputs[0] is not None:
-        return producer.inputs[0].const_value is not None
-    return value.const_value is not None
 
 
 def _is_plumbing(node: ir.Node) -> bool:
@@ -306,14 +303,8 @@ def _distinct(values: Iterator[ir.Value]) -> list[ir.Value]:
     return list(dict.fromkeys(values))
 
 
-def _shape(value: ir.Value) -> tuple[int | None, ...] | None:
-    if value.shape is None:
-        return None
-    return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
-
-
 def _size(value: ir.Value) -> int:
-    return _product(_shape(value))
+    return _product(dims(value))
 
 
 def _product(shape: tuple[int | None, ...] | None) -> int:
@@ -323,15 +314,15 @@ def _product(shape: tuple[int | None, ...] | None) -> int:
 
 def _describe(value: ir.Value) -> Value:
     return Value(
-        value.name or "", _shape(value), value.dtype.name.lower() if value.dtype is not None else "unknown"
+        value.name or "", dims(value), value.dtype.name.lower() if value.dtype is not None else "unknown"
     )
 
 
 def _signature(value: Value) -> str:
-    return f"{value.name}  {value.dtype} {_format_shape(value.shape)}"
+    return f"{value.name}  {value.dtype} {_formatdims(value.shape)}"
 
 
-def _format_shape(shape: tuple[int | None, ...] | None) -> str:
+def _formatdims(shape: tuple[int | None, ...] | None) -> str:
     return "?" if shape is None else "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"
 
 
@@ -343,7 +334,7 @@ def _shorten(name: str) -> str:
 def _table(layers: tuple[Layer, ...]) -> list[str]:
     rows = [("layer", "operator", "output", "parameters", "MACs")]
     rows += [
-        (_shorten(x.name), x.op, _format_shape(x.output_shape), f"{x.parameters:,}", f"{x.macs:,}")
+        (_shorten(x.name), x.op, _formatdims(x.output_shape), f"{x.parameters:,}", f"{x.macs:,}")
         for x in layers
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(5)]

@@ -114,7 +114,7 @@ class CallWriter:
             self._dims(call.output_shape),
         ]
         getter = "arm_convolve_wrapper_s8_get_buffer_size"
-        arguments = f"&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]}"
+        arguments = f"&{params}, &{dims[0]},\n            &{dims[1]}, &{dims[3]}"
         self.checks.append(ScratchCheck(f"{getter}({arguments})", scratch.size))
         context, pointer = self._context(scratch)
         quant = self._per_channel(index, call)
@@ -143,7 +143,7 @@ class CallWriter:
             self._dims(call.output_shape),
         ]
         getter = "arm_depthwise_conv_wrapper_s8_get_buffer_size"
-        arguments = f"&{params}, &{dims[0]}, &{dims[1]}, &{dims[3]}"
+        arguments = f"&{params}, &{dims[0]},\n            &{dims[1]}, &{dims[3]}"
         self.checks.append(ScratchCheck(f"{getter}({arguments})", scratch.size))
         context, pointer = self._context(scratch)
         quant = self._per_channel(index, call)

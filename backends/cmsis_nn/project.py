@@ -16,12 +16,12 @@ from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
-from qutec.program import Copy, Gather, Int8Array, Lookup, Port, Program
+from qutec.program import Int8Array, Port, Program
 
 __all__ = ["EmittedProject", "Provenance", "emit_project"]
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_QUTE_CALLS = (Copy, Gather, Lookup)
+_QUTE_CALL = re.compile(r"\bqute_\w+\(")
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,7 @@ def emit_project(
             [_port_macros(prefix, "INPUT", i, port) for i, port in enumerate(program.inputs)]
             + [_port_macros(prefix, "OUTPUT", i, port) for i, port in enumerate(program.outputs)]
         ),
-        "qute_include": '#include "qute_kernels.h"\n'
-        if any(isinstance(c, _QUTE_CALLS) for c in program.calls)
-        else "",
+        "qute_include": '#include "qute_kernels.h"\n' if any(_QUTE_CALL.search(c) for c in layers) else "",
         "structs": _paragraph(structs),
         "layers": "\n\n".join(layers),
         "input_offsets": _offsets(program.inputs, plan),
@@ -237,20 +235,27 @@ def _sample_copies(prefix: str, program: Program) -> str:
 
 
 def _prints(prefix: str, program: Program) -> str:
-    lines: list[str] = []
-    for index, port in enumerate(program.outputs):
-        stem = f"{prefix.upper()}_OUTPUT_{index}"
-        lines += [
+    return "\n".join(_print(prefix, index, port) for index, port in enumerate(program.outputs))
+
+
+def _print(prefix: str, index: int, port: Port) -> str:
+    """Prints one output, an element a line: as it is stored, and its real value."""
+    stem = f"{prefix.upper()}_OUTPUT_{index}"
+    values = f"output_{index}"
+    source = f"{prefix}_output(&context, {index})"
+    # Outputs of int32 are aligned to 4 bytes.
+    cast = "" if port.dtype == "int8" else f"(const {port.dtype}_t *)(const void *)"
+    return "\n".join(
+        [
+            f"    const {port.dtype}_t *{values} = {cast}{source};",
             f"    puts({c_string(port.name)});",
-            f"    for (size_t i = 0; i < {stem}_BYTES; i += sizeof({port.dtype}_t))",
+            f"    for (size_t i = 0; i < {stem}_BYTES / sizeof *{values}; i++)",
             "    {",
-            f"        {port.dtype}_t stored;",
-            f"        memcpy(&stored, {prefix}_output(&context, {index}) + i, sizeof stored);",
-            f"        const float real = {stem}_SCALE * (float)(stored - {stem}_ZERO_POINT);",
-            '        printf("%ld %g\\n", (long)stored, (double)real);',
+            f"        const float real = {stem}_SCALE * (float)({values}[i] - {stem}_ZERO_POINT);",
+            f'        printf("%ld %g\\n", (long){values}[i], (double)real);',
             "    }",
         ]
-    return "\n".join(lines)
+    )
 
 
 def _samples(prefix: str, sample: Sequence[npt.NDArray[np.int8]]) -> str:

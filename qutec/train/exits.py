@@ -39,14 +39,15 @@ class Structure:
     """The classifiers in their order, and what the training needs to know about them.
 
     `predicting` are the outputs whose mean is the prediction: the early views, else the deepest classifier.
-    `trunk` are the nodes that two or more classifiers share; `final` those of final outputs alone.
+    `trunk` are the nodes that two or more classifiers share; `finished` those of outputs alone that the network
+    had before early views were attached: the final one, and early exits without an early view.
     `transfers` are pairs of initializers, from early exit to early view.
     """
 
     classifiers: tuple[Classifier, ...]
     predicting: tuple[str, ...]
     trunk: frozenset[ir.Node]
-    final: frozenset[ir.Node]
+    finished: frozenset[ir.Node]
     transfers: tuple[tuple[str, str], ...]
 
     @property
@@ -75,7 +76,7 @@ def find_structure(model: ir.Model, shapes: Shapes) -> Structure:
     )
     is_qute = any(head.kind == "early_view" for head in heads)
     macs = {node: _macs(node, shapes) for node in model.graph}
-    reference = shared if is_qute else frozenset().union(*needed.values())
+    reference = shared if is_qute else frozenset[ir.Node]().union(*needed.values())
     total = sum(macs[node] for node in reference)
     has_kinds = read_heads(model) != ()
     classifiers = tuple(
@@ -88,12 +89,13 @@ def find_structure(model: ir.Model, shapes: Shapes) -> Structure:
         )
         for head in heads
     )
-    finals = frozenset().union(*(needed[head.output] for head in heads if head.kind == "final"))
+    viewed = {head.index for head in heads if head.kind == "early_view"}
+    finished = frozenset[ir.Node]().union(*(needed[head.output] for head in heads if head.index not in viewed))
     return Structure(
         classifiers,
         _predicting(classifiers),
         shared,
-        finals - shared if has_kinds else frozenset(),
+        finished - shared if is_qute else frozenset(),
         _transfers(model.graph, heads),
     )
 

@@ -81,8 +81,8 @@ class TrainingOptions:
 
     The learning rate is multiplied by `lr_decay` after every `lr_decay_epochs` epochs. `transfer` copies the
     depthwise weights of each early exit to its early view before every batch. The trunk is frozen for the last
-    `frozen_share` of the epochs, or with `freeze_trunk` for all of them (then the final output is frozen too,
-    so that a finished network stays what it is). Early view k weighs `view_weight` + (k-1) `view_weight_step`
+    `frozen_share` of the epochs, or with `freeze_trunk` for all of them (then outputs that the network had before
+    early views were attached are frozen too: a finished network stays what it is). Early view k weighs `view_weight` + (k-1) `view_weight_step`
     in the loss; early exits rise from `exit_weight_start` to `exit_weight_targets`, which are their relative
     depths by default. `patience` stops after so many epochs without a lower validation NLL and keeps the best
     epoch. Inputs are divided by `scale`.

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from qutec import metrics
 from qutec.metrics import FloatArray, IntArray
+from qutec.train.files import write_atomically
 
 __all__ = ["EpochReport", "Scores", "TrainingResult", "score"]
 
@@ -82,8 +83,6 @@ class TrainingResult:
 
     def save(self, path: str | Path) -> None:
         """Write the model; the file is complete or not there. Raises UsageError."""
-        from qutec.train.checkpoint import write_atomically
-
         write_atomically(Path(path), self.to_bytes())
 
     def to_json(self) -> dict[str, object]:

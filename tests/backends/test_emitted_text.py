@@ -191,7 +191,7 @@ def test_a_comment_is_one_harmless_line(text: str) -> None:
 def test_a_string_reads_back(text: str) -> None:
     literal = c_string(text)
     assert not re.search(r"\?\?", literal)
-    assert ast.literal_eval(literal.replace("\\?", "?")) == text
+    assert re.sub(r"\\(.)", r"\1", literal[1:-1]) == text
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))

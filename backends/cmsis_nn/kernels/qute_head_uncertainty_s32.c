@@ -8,6 +8,8 @@
 #define FRACTION_BITS 20
 /* An exponential in Q31 takes part in sums of exponentials, Q51, as long as a bit of it is left. */
 #define SUM_EXTRA_BITS 20
+/* Sums are below 2^13: 4096 classes give up to 2^12. */
+#define MAX_EXPONENT 12U
 #define LN_2_Q32 2977044472U
 #define ONE_Q30 ((uint32_t)1 << 30)
 #define ONE_Q31 ((uint32_t)1 << 31)
@@ -62,8 +64,8 @@ static uint32_t log2_of_mantissa(uint32_t m)
 {
     const uint32_t i = reciprocal_index[(m >> 26) & 31U];
     const int32_t t = (int32_t)(mul_high(m, power_of_two[i]) - ONE_Q30) * 32;
-    const int32_t second = 1549484897 - (signed_mul_high(t, 1020426375) >> 3);
-    const int32_t first = 1549083840 - (signed_mul_high(t, second) >> 4);
+    const int32_t second = 1549484860 - (signed_mul_high(t, 1020426366) >> 3);
+    const int32_t first = 1549083842 - (signed_mul_high(t, second) >> 4);
     return (i << 21) + (uint32_t)(signed_mul_high(t, first) >> 7);
 }
 
@@ -121,7 +123,7 @@ static uint32_t add_head(const int32_t *logits, int32_t classes, softmaxes *head
     }
 
     /* The largest logit itself adds 1 in Q51, so that the upper word is not 0. */
-    exponent = 12U - leading_zeros((uint32_t)(sum >> 32));
+    exponent = MAX_EXPONENT - leading_zeros((uint32_t)(sum >> 32));
     mantissa = (uint32_t)(sum >> (SUM_EXTRA_BITS + exponent));
     inverse = reciprocal_of_mantissa(mantissa);
     heads->max[k] = max;
@@ -137,8 +139,8 @@ static uint32_t add_head(const int32_t *logits, int32_t classes, softmaxes *head
 static uint32_t average(softmaxes *heads, int32_t count)
 {
     const uint32_t divisor = (uint32_t)count;
-    uint32_t least = heads->exponent[0];
-    for (int32_t k = 1; k < count; k++) {
+    uint32_t least = MAX_EXPONENT;
+    for (int32_t k = 0; k < count; k++) {
         least = heads->exponent[k] < least ? heads->exponent[k] : least;
     }
     for (int32_t k = 0; k < count; k++) {

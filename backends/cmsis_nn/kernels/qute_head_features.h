@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+/* What the two feature kernels share. */
+#ifndef QUTE_HEAD_FEATURES_H
+#define QUTE_HEAD_FEATURES_H
+
+#include "qute_kernels.h"
+#include "qute_requantize.h"
+
+/* One axis of a convolution. Steps are bytes from one pixel of the map, and from one tap of a kernel, to the next. */
+typedef struct {
+    int32_t size;
+    int32_t taps;
+    int32_t outputs;
+    int32_t stride;
+    int32_t padding;
+    int32_t input_step;
+    int32_t weight_step;
+} qute_head_axis;
+
+QUTE_INLINE qute_head_axis qute_head_rows(const qute_head_features_params *params)
+{
+    qute_head_axis axis;
+    axis.size = params->input_height;
+    axis.taps = params->kernel_height;
+    axis.outputs = params->output_height;
+    axis.stride = params->stride_height;
+    axis.padding = params->padding_height;
+    axis.input_step = params->input_width * params->channels;
+    axis.weight_step = params->kernel_width * params->channels;
+    return axis;
+}
+
+QUTE_INLINE qute_head_axis qute_head_columns(const qute_head_features_params *params)
+{
+    qute_head_axis axis;
+    axis.size = params->input_width;
+    axis.taps = params->kernel_width;
+    axis.outputs = params->output_width;
+    axis.stride = params->stride_width;
+    axis.padding = params->padding_width;
+    axis.input_step = params->channels;
+    axis.weight_step = params->channels;
+    return axis;
+}
+
+/* A sum over all output pixels as a feature; `index` is head * channels + channel. */
+QUTE_INLINE int16_t qute_head_feature(const qute_head_features_params *params, int32_t sum, int32_t index)
+{
+    const int32_t scaled = qute_requantize(sum, params->multiplier[index], params->shift[index]);
+    return (int16_t)qute_clamp(scaled, INT16_MIN, INT16_MAX);
+}
+
+#endif

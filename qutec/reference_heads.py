@@ -1,0 +1,156 @@
+"""The arithmetic of QUTE heads on numpy arrays, to the bit; `qutec.reference` runs it on buffers.
+
+Errors of `head_uncertainty` against real arithmetic on the same logits. Exponentials are
+within 2**-30 (table and cubic, each product truncated), the sum of them is exact but for that, and its
+reciprocal is within 2**-29 of itself. A probability is rounded once, so it stays within 2**-28 of the true one,
+and all of them add up to 1 within L * 2**-30 + 2**-26. Logarithms to base 2 are within 2**-21. An entropy is a
+mean of logarithms, weighted with probabilities that may each be off by 2**-30: for up to 1000 classes it is
+within 2**-15 nats, of which rounding to Q16 takes 2**-17; the disagreement, a difference of two, is within 2**-14.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from qutec.fixed_point import requantize, wrap_int32
+from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Int32Array
+
+__all__ = ["head_features", "head_logits", "head_uncertainty"]
+
+Int16Array: TypeAlias = npt.NDArray[np.int16]
+Int64Array: TypeAlias = npt.NDArray[np.int64]
+Uint64Array: TypeAlias = npt.NDArray[np.uint64]
+
+_FRACTION_BITS = 20
+_SUM_EXTRA_BITS = 20
+_MAX_EXPONENT = 12
+_ONE_Q30 = 1 << 30
+_ONE_Q31 = 1 << 31
+_LN_2_Q32 = 2977044472
+
+_POWER_OF_TWO = np.array([round(2.0 ** (31 - i / 32)) for i in range(33)], dtype=np.int64)
+"""2**(-i / 32) in Q31."""
+_RECIPROCAL_INDEX = np.array([0, *(round(32 * np.log2(1 + (i + 0.5) / 32)) for i in range(1, 32))], np.int64)
+"""For m in [1 + i / 32, 1 + (i + 1) / 32): which power is near 1 / m; exactly 1 for m = 1."""
+
+# Minimax: 2**(-s / 32) = 1 - s * (a - s * (b - s * c)) for s in [0, 1], in Q32, error 2**-33.
+_EXP2_CUBIC = (93032633, 1007539, 7200)
+# Minimax: log2(1 + t) = t * (a - t * (b - t * c)) for |t| <= 1 / 32; Q30, Q31, Q31; error 2**-24.
+_LOG2_CUBIC = (1549083842, 1549484860, 1020426366)
+
+
+def head_features(call: HeadFeatures, values: Int8Array) -> Int16Array:
+    """values [batch, H, W, C] -> features [batch, K, C]."""
+    heads, kernel_y, kernel_x, channels = call.weights.shape
+    (height, width), (stride_y, stride_x) = call.output_pixels, call.stride
+    top, left = call.padding
+    span = ((height - 1) * stride_y + kernel_y, (width - 1) * stride_x + kernel_x)
+    padded = np.zeros((len(values), *span, channels), np.int64)
+    inside = padded[:, top : top + values.shape[1], left : left + values.shape[2]]
+    inside[...] = values[:, : inside.shape[1], : inside.shape[2]].astype(np.int64) + call.input_offset
+    features = np.empty((len(values), heads, channels), np.int16)
+    for head in range(heads):
+        total = np.broadcast_to(call.bias[head].astype(np.int64), (len(values), height, width, channels)).copy()
+        for y, x in np.ndindex(kernel_y, kernel_x):
+            rows = slice(y, y + (height - 1) * stride_y + 1, stride_y)
+            columns = slice(x, x + (width - 1) * stride_x + 1, stride_x)
+            total += padded[:, rows, columns] * call.weights[head, y, x].astype(np.int64)
+        if call.relu:
+            np.maximum(total, 0, out=total)
+        scaled = requantize(wrap_int32(total.sum(axis=(1, 2))), call.multiplier[head], call.shift[head])
+        features[:, head] = np.clip(scaled, -(1 << 15), (1 << 15) - 1)
+    return features
+
+
+def head_logits(call: HeadLogits, values: npt.NDArray[np.int8] | Int16Array) -> Int32Array:
+    """values [batch, K, C] -> logits [batch, K, L]."""
+    inputs = values.astype(np.int64) + call.input_offset
+    logits = np.empty((len(values), call.heads, call.classes), np.int32)
+    for head in range(call.heads):
+        sums = wrap_int32(inputs[:, head] @ call.weights[head].astype(np.int64).T)
+        scaled = requantize(sums, call.multiplier[head], call.shift[head])
+        logits[:, head] = wrap_int32(scaled + call.bias[head])
+    return logits
+
+
+def head_uncertainty(call: HeadUncertainty, logits: Int32Array) -> Int32Array:
+    """logits [batch, K, L] -> probabilities, label, confidence, entropy, disagreement, abstain [batch, L + 5]."""
+    below = logits.max(axis=2, keepdims=True).astype(np.int64) - logits
+    octaves = below >> _FRACTION_BITS
+    power = _exp2_of_fraction(below)
+    sums = power << np.maximum(_SUM_EXTRA_BITS - octaves, 0)
+    sums = (sums >> np.clip(octaves - _SUM_EXTRA_BITS, 0, 63)).sum(axis=2)
+    exponentials = power >> np.minimum(octaves, 63)
+    # Up to 2**63 and a little more, so without sign.
+    moments = (exponentials.astype(np.uint64) * below.astype(np.uint64)).sum(axis=2, dtype=np.uint64)
+
+    exponent = _bit_length(sums >> 32) - (32 - _MAX_EXPONENT)
+    mantissa = sums >> (_SUM_EXTRA_BITS + exponent)
+    inverse = _reciprocal_of_mantissa(mantissa)
+    mean_below = ((moments >> (25 + exponent).astype(np.uint64)).astype(np.int64) * inverse) >> 31
+    head_bits = (exponent << 26) + _log2_of_mantissa(mantissa) + mean_below
+    head_entropy = ((head_bits * _LN_2_Q32 >> 32) >> 4).sum(axis=1) // call.heads << 4
+
+    least = exponent.min(axis=1, keepdims=True)
+    factor = ((inverse + call.heads // 2) // call.heads) >> (exponent - least)
+    mean = (exponentials * factor[:, :, None]).sum(axis=1)
+    mean += np.int64(_ONE_Q31) << least
+    probability = np.minimum(mean >> (32 + least), _ONE_Q30)
+
+    bits = (probability * _bits_of_probability(probability)).sum(axis=1)
+    entropy = (bits >> 30) * _LN_2_Q32 >> 32
+    disagreement = np.where(entropy > head_entropy, (entropy - head_entropy + 512) >> 10, 0)
+    if call.heads == 1:
+        disagreement[...] = 0
+    label = probability.argmax(axis=1)
+    confidence = probability.max(axis=1)
+    scalars = [label, confidence, (entropy + 512) >> 10, disagreement, confidence < call.abstain_below]
+    return np.concatenate([probability, np.stack(scalars, axis=1)], axis=1).astype(np.int32)
+
+
+def _mul_high(a: Int64Array, b: Int64Array | int) -> Int64Array:
+    """The upper word of the product of two uint32."""
+    product = a.astype(np.uint64) * np.asarray(b, dtype=np.int64).astype(np.uint64)
+    return (product >> np.uint64(32)).astype(np.int64)
+
+
+def _exp2_of_fraction(x: Int64Array) -> Int64Array:
+    """2**-f in Q31, f the fraction of x in Q20."""
+    rest = (x & 0x7FFF) << 17
+    power = _POWER_OF_TWO[(x >> 15) & 31]
+    first, second, third = _EXP2_CUBIC
+    slope = first - _mul_high(rest, second - _mul_high(rest, third))
+    return power - _mul_high(power, _mul_high(rest, slope))
+
+
+def _log2_of_mantissa(m: Int64Array) -> Int64Array:
+    """log2(m) in Q26 for m in [1, 2) in Q31."""
+    index = _RECIPROCAL_INDEX[(m >> 26) & 31]
+    t = (_mul_high(m, _POWER_OF_TWO[index]) - _ONE_Q30) << 5
+    first, second, third = _LOG2_CUBIC
+    slope = second - ((t * third >> 32) >> 3)
+    slope = first - ((t * slope >> 32) >> 4)
+    return (index << 21) + ((t * slope >> 32) >> 7)
+
+
+def _reciprocal_of_mantissa(m: Int64Array) -> Int64Array:
+    """1 / m in Q31 for m in [1, 2) in Q31."""
+    r = _POWER_OF_TWO[_RECIPROCAL_INDEX[(m >> 26) & 31]]
+    for _ in range(3):
+        r = r + (r * (_ONE_Q30 - _mul_high(m, r)) >> 30)
+    return np.minimum(r, _ONE_Q31)
+
+
+def _bits_of_probability(p: Int64Array) -> Int64Array:
+    """-log2(p) in Q26 for p in Q30; 0 for p = 0, whose share of an entropy is 0."""
+    length = _bit_length(np.maximum(p, 1))
+    bits = ((31 - length) << 26) - _log2_of_mantissa(np.maximum(p, 1) << (32 - length))
+    return np.where(p > 0, bits, 0)
+
+
+def _bit_length(value: Int64Array) -> Int64Array:
+    """Bits of positive values below 2**53."""
+    return np.frexp(value.astype(np.float64))[1].astype(np.int64)
