@@ -10,7 +10,7 @@ from qutec.errors import UsageError
 
 __all__ = ["int8_library", "library_from_environment"]
 
-_OTHER_TYPES = re.compile(r"_(s16|s4|f16|f32|u8|svdf|lstm)(_|$)|lstm|svdf")
+_RECURRENT = re.compile(r"lstm|svdf")
 
 
 def library_from_environment() -> Path | None:
@@ -27,13 +27,13 @@ def library_from_environment() -> Path | None:
 def int8_library(root: Path, folder: Path) -> Path:
     """A tree of links in `folder` (which must not exist) to the int8 part of the library at `root`.
 
-    Files for other types are left out, but for support functions that mix them.
+    Recurrent kernels and files for other types are left out, but for support functions, which serve several.
     """
     folder.mkdir(parents=True)
     (folder / "Include").symlink_to(root.resolve() / "Include")
     for source in sorted((root.resolve() / "Source").glob("*/*.c")):
-        mixed = source.parent.name == "NNSupportFunctions"
-        if mixed or ("_s8" in source.stem and not _OTHER_TYPES.search(source.stem)):
+        wanted = source.parent.name == "NNSupportFunctions" or "_s8" in source.stem
+        if wanted and not _RECURRENT.search(source.stem):
             link = folder / "Source" / source.parent.name / source.name
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(source)

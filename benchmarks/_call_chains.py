@@ -300,17 +300,18 @@ def variants(kind: type[Call]) -> list[Program]:
 
 
 def mixed() -> Program:
-    """One network with most kinds of calls: its frame holds the arguments of all of them."""
-    chain = _Chain((1, 16, 16, 3))
-    chain.conv(16, (3, 3), padding=(1, 1))
-    chain.depthwise((3, 3), stride=2, padding=(1, 1))
-    chain.conv(16, (1, 1))
-    chain.add()
+    """One network with most kinds of calls, several of each: its frame holds the arguments of all of them."""
+    chain = _Chain((1, 32, 32, 3))
+    for filters in (16, 24, 32):
+        chain.conv(filters, (3, 3), padding=(1, 1))
+        chain.depthwise((3, 3), stride=2, padding=(1, 1))
+        chain.conv(filters, (1, 1))
+        chain.add()
     chain.copy()
     chain.lookup()
-    chain.pool(MaxPool2D, (2, 2), 2)
     chain.concat(outer=16)
-    chain.pool(AvgPool2D, (4, 4), 1)
+    chain.pool(MaxPool2D, (2, 2), 2)
+    chain.pool(AvgPool2D, (2, 2), 1)
     chain.multiply()
     chain.gather()
     chain.fill()

@@ -55,7 +55,7 @@ class AttachQutePass(ir.passes.InPlacePass):
         activation: `relu` after the depthwise layers, or `none`.
         plus: QUTE+, two more depthwise-separable convolutions (always with ReLU) in each early view.
         kernel: width of the depthwise kernels in every spatial axis.
-        seed: of the initial weights; those of pair k do not depend on K.
+        seed: of the initial weights; those of early view k do not depend on K or the places.
         output_is: as `overrides` of `find_exits`.
     """
 
@@ -79,9 +79,11 @@ class AttachQutePass(ir.passes.InPlacePass):
             raise UsageError(f"a kernel of {kernel} is not possible; 1 to {_MAX_KERNEL} are")
         if seed < 0:
             raise UsageError(f"the seed {seed} is negative")
+        if at is not None and not at:
+            raise UsageError("no place is named for the early exits")
         if at is not None and heads is not None and len(at) != heads:
             raise UsageError(f"{len(at)} places are named for {heads} heads")
-        self._heads, self._at = heads, tuple(at) if at else None
+        self._heads, self._at = heads, tuple(at) if at is not None else None
         self._activation, self._plus, self._kernel, self._seed = activation, plus, kernel, seed
         self._output_is = output_is
         self.messages: tuple[str, ...] = ()
@@ -145,7 +147,7 @@ class AttachQutePass(ir.passes.InPlacePass):
         self, writer: HeadWriter, pair: Pair, end: ir.Value, index: int, classes: int
     ) -> tuple[Head, Head]:
         """The early exit, unless it is there, and the early view."""
-        rng = np.random.default_rng([self._seed, index])
+        rng = np.random.default_rng([self._seed, index, 0])
         name = f"early_exit_{index}"
         if pair.existing is not None:
             depthwise = pair.existing.head.learning
@@ -157,7 +159,7 @@ class AttachQutePass(ir.passes.InPlacePass):
             weights, bias = self._depthwise_parameters(writer, rng, end, name)
             output = self._early_exit(writer, rng, pair.branch, end, weights, bias, name, classes)
         early_exit = Head(output, "early_exit", index, weights.name, bias.name if bias is not None else None)
-        return early_exit, self._early_view(writer, rng, end, weights, bias, index, classes)
+        return early_exit, self._early_view(writer, end, weights, bias, index, classes)
 
     def _depthwise_parameters(
         self, writer: HeadWriter, rng: np.random.Generator, end: ir.Value, name: str
@@ -203,13 +205,13 @@ class AttachQutePass(ir.passes.InPlacePass):
     def _early_view(
         self,
         writer: HeadWriter,
-        rng: np.random.Generator,
         end: ir.Value,
         weights: ir.Value,
         bias: ir.Value | None,
         index: int,
         classes: int,
     ) -> Head:
+        rng = np.random.default_rng([self._seed, index, 1])
         name = f"early_view_{index}"
         assert weights.const_value is not None
         own = writer.initializer(f"{name}_depthwise_weights", weights.const_value.numpy().copy())
@@ -294,8 +296,15 @@ def _check(model: ir.Model, analysis: ExitAnalysis, final: FoundExit, end: ir.Va
 
 
 def _same_classes(analysis: ExitAnalysis, final: FoundExit, messages: list[str]) -> list[FoundExit]:
-    """The exits that tell the final one's classes apart; the others are left alone."""
+    """The exits that tell the final one's classes apart; the others are left alone.
+
+    Raises:
+        UnsupportedModelError: an exit ends in a sigmoid, so its classes do not exclude each other.
+    """
     kept = [item for item in analysis.exits if item.classes == final.classes]
+    for item in kept:
+        if item.sigmoid and item.head.softmax is None:
+            raise UnsupportedModelError(f"output {item.name!r} ends in a sigmoid; heads end in softmax")
     messages += [
         f"exit {item.name!r} has {item.classes} classes, the final one {final.classes}: it takes no part"
         for item in analysis.exits
@@ -305,19 +314,13 @@ def _same_classes(analysis: ExitAnalysis, final: FoundExit, messages: list[str])
 
 
 def _probabilities(writer: HeadWriter, item: FoundExit) -> str:
-    """Name of the exit's softmax output [N, classes]; where it has none, one is added.
-
-    Raises:
-        UnsupportedModelError: the exit ends in a sigmoid, so its classes do not exclude each other.
-    """
+    """Name of the exit's softmax output [N, classes]; where it has none, one is added."""
     output, softmax = item.output, item.head.softmax
     producer = output.producer()
     if producer is not None and producer is softmax and softmax.op_type == "Softmax":
         shape = dims(output)
         if shape is not None and len(shape) == 2 and softmax.attributes.get_int("axis", -1) in (1, -1):
             return item.name
-    if item.sigmoid:
-        raise UnsupportedModelError(f"output {item.name!r} ends in a sigmoid; heads end in softmax")
     logits = softmax.inputs[0] if softmax is not None else output
     assert logits is not None
     name = f"{item.name}_probabilities"

@@ -257,9 +257,7 @@ def _last_exits(
     ]
     if rivals and flow.depth(last.value) > 0:
         names = ", ".join(map(repr, rivals))
-        messages.append(
-            f"{names} and {last.name!r} are equally deep; {last.name!r}, which costs most, is taken for final"
-        )
+        messages.append(f"{names} and {last.name!r} are equally deep; {last.name!r} is taken for final")
     return [last], last
 
 
@@ -327,9 +325,10 @@ def _exit(
     messages: list[str],
 ) -> FoundExit:
     needed = ancestors([item.value])
-    own = tuple(sorted(needed - trunk, key=flow.position))
+    private = needed - trunk
+    own = tuple(sorted(private, key=flow.position))
     read = (value for node in own for value in flow.data_inputs(node))
-    taps = list(dict.fromkeys(value for value in read if value.producer() not in own)) or [item.value]
+    taps = list(dict.fromkeys(value for value in read if value.producer() not in private)) or [item.value]
     branch = max(taps, key=lambda value: (flow.depth(value), macs_of(ancestors([value]))))
     if len(taps) > 1:
         names = ", ".join(repr(value.name) for value in taps)

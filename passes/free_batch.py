@@ -63,3 +63,5 @@ def _keep_batch(graph: ir.Graph, node: ir.Node) -> None:
     )
     graph.register_initializer(value)
     node.replace_input_with(1, value)
+    if target.is_initializer() and target.name and not target.uses() and not target.is_graph_output():
+        del graph.initializers[target.name]

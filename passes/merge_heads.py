@@ -28,7 +28,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from qutec.errors import UnsupportedModelError
-from qutec.heads import HEAD_DOMAIN, RESULTS
+from qutec.heads import HEAD_DOMAIN, RESULTS, write_heads
 from qutec.lower.constants import constant, real
 from qutec.lower.shapes import static_shape
 
@@ -121,6 +121,7 @@ class MergeHeadsPass(ir.passes.InPlacePass):
         _name_results(graph, node, classes)
         graph.outputs.clear()
         graph.outputs.extend(node.outputs[: len(RESULTS)])
+        write_heads(model, [])
         common_passes.RemoveUnusedNodesPass()(model)
         return ir.passes.PassResult(model, modified=True)
 

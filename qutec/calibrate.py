@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -118,9 +119,11 @@ def measure_ranges(
             extra_options=options,
         )
         types = {entry.name: entry.dtype for entry in _inputs(model)}
-        for chunk in _chunks(samples, types, progress=progress):
-            calibrator.collect_data(_Reader(chunk))
-        data = calibrator.compute_data()
+        # Onnxruntime's histogram calibrators print to stdout, which belongs to our results.
+        with redirect_stdout(io.StringIO()):
+            for chunk in _chunks(samples, types, progress=progress):
+                calibrator.collect_data(_Reader(chunk))
+            data = calibrator.compute_data()
         ranges = {}
         for name in wanted:
             low, high = (float(np.asarray(bound).reshape(-1)[0]) for bound in data[name].range_value)

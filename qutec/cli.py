@@ -51,10 +51,13 @@ class ActivationName(StrEnum):
 
 
 class ExitsName(StrEnum):
-    """The outputs that `qutec compile` keeps."""
+    """What `qutec compile` makes of the exits."""
 
-    ALL = "all"
+    AUTO = "auto"
+    QUTE = "qute"
+    ENSEMBLE = "ensemble"
     FINAL = "final"
+    ALL = "all"
 
 
 class CompilerName(StrEnum):
@@ -164,8 +167,15 @@ def compile_command(
         str | None, typer.Option(help="Prefix of all C symbols; the model's name by default.")
     ] = None,
     exits: Annotated[
-        ExitsName, typer.Option(help="Keep all outputs, or the final one only.")
-    ] = ExitsName.ALL,
+        ExitsName,
+        typer.Option(
+            help="qute: mean over early views; ensemble: mean over all exits; final: the last alone; "
+            "all: every output; auto: qute where there are early views, else all."
+        ),
+    ] = ExitsName.AUTO,
+    abstain: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Confidence below which a mean sets its abstain flag.")
+    ] = 0.0,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -186,7 +196,8 @@ def compile_command(
         calibration=calibration,
         method=method,
         name=name,
-        exits="final" if exits is ExitsName.FINAL else "all",
+        exits=exits.value,
+        abstain=abstain,
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -20,11 +20,13 @@ from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.build import Build
 from qutec.calibrate import CalibrationMethod
 from qutec.dump import Dump
-from qutec.errors import DoesNotFitError
+from qutec.errors import DoesNotFitError, UsageError
+from qutec.heads import read_heads
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
+from qutec.passes.merge_heads import MergeHeadsPass
 from qutec.passes.quantize import is_quantized
-from qutec.passes.select_exits import SelectExitsPass
+from qutec.passes.select_exits import ExitMode, SelectExitsPass
 from qutec.planner import Plan, explain_misfit, plan_program
 from qutec.ports import PortInfo
 from qutec.program import Call, Int8Array, Program, Shape
@@ -34,6 +36,9 @@ from qutec.targets import parse_size
 from qutec.targets import target as find_target
 
 __all__ = ["compile_model"]
+
+ExitChoice: TypeAlias = ExitMode | Literal["auto"]
+"""What `compile` makes of the exits."""
 
 _CONTEXT_BYTES = 12
 """sizeof(<prefix>_context) on a 32-bit core."""
@@ -48,7 +53,8 @@ def compile_model(
     calibration: Calibration | None = None,
     method: str | CalibrationMethod = CalibrationMethod.MINMAX,
     name: str | None = None,
-    exits: Literal["all", "final"] = "all",
+    exits: ExitChoice = "auto",
+    abstain: float = 0.0,
     simplify: bool = True,
     dump: str | Path | None = None,
     progress: bool = False,
@@ -64,7 +70,10 @@ def compile_model(
         calibration: sample inputs for a float model (see `qutec.quantize.Calibration`).
         method: how activation ranges are read off the samples: minmax, percentile or entropy.
         name: names the project and prefixes its symbols; the model's name by default.
-        exits: outputs that are compiled: all of them, or only the final one (see `SelectExitsPass`).
+        exits: what becomes of the exits. "qute": the mean over the early views, "ensemble": the mean over
+            all exits, both with their uncertainty; "final": the final exit alone; "all": every output as it
+            is. "auto" is "qute" for a network with early views, else "all".
+        abstain: confidence below which a mean sets its abstain flag; 0 never does.
         simplify: run onnx-simplifier, checked against the original.
         dump: a folder for one numbered .onnx for each step of the graph.
         progress: show progress bars on stderr.
@@ -80,11 +89,7 @@ def compile_model(
     method = _method(method)
     steps = Dump(Path(dump)) if dump is not None else None
     loaded = load(source, simplify=simplify, on_step=steps.write if steps else None)
-    selected = SelectExitsPass(exits)(loaded.model)
-    if selected.modified:
-        loaded = replace(loaded, model=selected.model)
-        if steps is not None:
-            steps.write("select_exits", loaded.model)
+    loaded, heads = _with_exits(loaded, exits, abstain, steps)
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
@@ -105,8 +110,8 @@ def compile_model(
         symbol_prefix=prefix,
         target=target,
         core=chosen.core.name,
-        exits=tuple(port.name for port in program.outputs),
-        heads=(),
+        exits=heads or tuple(port.name for port in program.outputs),
+        heads=heads,
         inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
         outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
         parameters=sum(_parameters(call) for call in program.calls),
@@ -138,6 +143,29 @@ def compile_model(
         "report.html": report_html(report, plan),
     }
     return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
+
+
+def _with_exits(
+    loaded: LoadedModel, exits: ExitChoice, abstain: float, steps: Dump | None
+) -> tuple[LoadedModel, tuple[str, ...]]:
+    """The model with the exits that are asked for, and the names of those that are merged into a mean."""
+    if not 0.0 <= abstain <= 1.0:
+        raise UsageError(f"abstain is a confidence between 0 and 1, not {abstain:g}")
+    if exits == "auto":
+        views = any(head.kind == "early_view" for head in read_heads(loaded.model))
+        exits = "qute" if views else "all"
+    selected = SelectExitsPass(exits)(loaded.model)
+    model, heads = selected.model, ()
+    if selected.modified and steps is not None:
+        steps.write("select_exits", model)
+    if exits in ("qute", "ensemble"):
+        heads = tuple(value.name or "" for value in model.graph.outputs)
+        model = MergeHeadsPass(abstain)(model).model
+        if steps is not None:
+            steps.write("merge_heads", model)
+    elif abstain:
+        raise UsageError("abstain needs the mean over heads: --exits qute or ensemble")
+    return replace(loaded, model=model), heads
 
 
 def _method(method: str | CalibrationMethod) -> CalibrationMethod:

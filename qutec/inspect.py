@@ -192,7 +192,7 @@ def format_inspection(inspection: Inspection) -> str:
             share = 100 * item.depth_macs / inspection.macs if inspection.macs else 0.0
             lines.append(
                 f"exit    {item.name:<{width}}  {item.depth_macs:>12,} MACs  ({share:.1f} % of the network)"
-                f"  {item.classes} classes"
+                f"  {item.classes} classes  {item.kind.replace('_', ' ')} at {item.branch}"
             )
     lines += ["", *_table(inspection.layers), ""]
     lines += [

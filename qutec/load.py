@@ -210,6 +210,8 @@ def _simplified(
             run_model(_to_proto(result), inputs),
         )
         if difference <= tolerance:
+            # The simplifier drops metadata, which names the heads of a training graph.
+            result.metadata_props.update(model.metadata_props)
             return result
         reason = f"the simplifier changed outputs by up to {difference:.2g} of their range"
     except (SimplifierError, RunError, ModelError) as error:

@@ -16,6 +16,7 @@ from typing import TypeAlias, assert_never
 import numpy as np
 import numpy.typing as npt
 
+from qutec import reference_heads as heads
 from qutec import reference_kernels as kernels
 from qutec.errors import DataError
 from qutec.program import (
@@ -31,6 +32,9 @@ from qutec.program import (
     Fill,
     FullyConnected,
     Gather,
+    HeadFeatures,
+    HeadLogits,
+    HeadUncertainty,
     Lookup,
     MaxPool2D,
     Mul,
@@ -180,6 +184,15 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
         case Fill():
             batch = len(buffers[call.output.buffer])
             return np.full((batch, call.count), call.value, dtype=np.int8)
+        case HeadFeatures():
+            return _bytes(heads.head_features(call, _map(buffers, call.input, call.input_shape)))
+        case HeadLogits():
+            count = call.heads * call.inputs
+            inputs = _wide_array(buffers, call.input, count, call.input_bits)
+            return _bytes(heads.head_logits(call, inputs.reshape(-1, call.heads, call.inputs)))
+        case HeadUncertainty():
+            logits = _wide_array(buffers, call.input, call.heads * call.classes, 32)
+            return _bytes(heads.head_uncertainty(call, logits.reshape(-1, call.heads, call.classes)))
         case _:
             assert_never(call)
 
@@ -241,6 +254,20 @@ def _array(buffers: Buffers, tensor: Tensor, shape: tuple[int, ...]) -> Int8Arra
     """[batch, *shape]: a contiguous tensor."""
     strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
     return _view(buffers, tensor, shape, strides)
+
+
+def _wide_array(
+    buffers: Buffers, tensor: Tensor, count: int, bits: int
+) -> npt.NDArray[np.int8] | npt.NDArray[np.int16] | npt.NDArray[np.int32]:
+    """[batch, count] of little-endian values of so many bits."""
+    memory = np.ascontiguousarray(_array(buffers, tensor, (count * bits // 8,)))
+    return memory.view(f"<i{bits // 8}")
+
+
+def _bytes(values: npt.NDArray[np.int16] | npt.NDArray[np.int32]) -> Int8Array:
+    """[batch, bytes] of values [batch, ...], little-endian."""
+    flat = np.ascontiguousarray(values.reshape(len(values), -1))
+    return flat.astype(flat.dtype.newbyteorder("<")).view(np.int8)
 
 
 def _map(buffers: Buffers, tensor: Tensor, shape: Shape) -> Int8Array:

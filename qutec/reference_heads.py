@@ -22,7 +22,6 @@ __all__ = ["head_features", "head_logits", "head_uncertainty"]
 
 Int16Array: TypeAlias = npt.NDArray[np.int16]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
-Uint64Array: TypeAlias = npt.NDArray[np.uint64]
 
 _FRACTION_BITS = 20
 _SUM_EXTRA_BITS = 20
@@ -81,16 +80,16 @@ def head_uncertainty(call: HeadUncertainty, logits: Int32Array) -> Int32Array:
     below = logits.max(axis=2, keepdims=True).astype(np.int64) - logits
     octaves = below >> _FRACTION_BITS
     power = _exp2_of_fraction(below)
-    sums = power << np.maximum(_SUM_EXTRA_BITS - octaves, 0)
-    sums = (sums >> np.clip(octaves - _SUM_EXTRA_BITS, 0, 63)).sum(axis=2)
+    terms = (power << np.maximum(_SUM_EXTRA_BITS - octaves, 0)) >> np.clip(octaves - _SUM_EXTRA_BITS, 0, 63)
+    # 4096 equal logits reach 2**63, which has no sign to spare.
+    sums = terms.sum(axis=2).astype(np.uint64)
     exponentials = power >> np.minimum(octaves, 63)
-    # Up to 2**63 and a little more, so without sign.
-    moments = (exponentials.astype(np.uint64) * below.astype(np.uint64)).sum(axis=2, dtype=np.uint64)
+    moments = (exponentials * below).sum(axis=2)
 
-    exponent = _bit_length(sums >> 32) - (32 - _MAX_EXPONENT)
-    mantissa = sums >> (_SUM_EXTRA_BITS + exponent)
+    exponent = _bit_length((sums >> np.uint64(32)).astype(np.int64)) - (32 - _MAX_EXPONENT)
+    mantissa = (sums >> (_SUM_EXTRA_BITS + exponent).astype(np.uint64)).astype(np.int64)
     inverse = _reciprocal_of_mantissa(mantissa)
-    mean_below = ((moments >> (25 + exponent).astype(np.uint64)).astype(np.int64) * inverse) >> 31
+    mean_below = ((moments >> (25 + exponent)) * inverse) >> 31
     head_bits = (exponent << 26) + _log2_of_mantissa(mantissa) + mean_below
     head_entropy = ((head_bits * _LN_2_Q32 >> 32) >> 4).sum(axis=1) // call.heads << 4
 

@@ -122,8 +122,31 @@ def test_json_has_the_promised_fields_and_plain_types() -> None:
     found = json.loads(json.dumps(inspect_model(_two_exits()).to_json()))
     promised = {"inputs", "outputs", "exits", "parameters", "macs", "unsupported", "arena_lower_bound_bytes"}
     assert promised <= set(found)
-    assert set(found["exits"][0]) == {"name", "depth_macs", "classes"}
+    assert {"name", "depth_macs", "classes"} <= set(found["exits"][0])
     assert found["inputs"] == [{"name": "x", "shape": [1, 2, 6, 6], "dtype": "float"}]
+
+
+def test_exits_have_a_branch_point_and_a_head_on_a_trunk() -> None:
+    found = inspect_model(_two_exits())
+    assert found.trunk is not None
+    assert (found.trunk.end, found.trunk.macs) == ("d", found.exits[1].branch_macs)
+    assert found.trunk.places == ("r", "d")
+    early, final = found.exits
+    assert (early.kind, early.branch, early.branch_macs, early.inside_block) == (
+        "early_exit",
+        "r",
+        2592,
+        False,
+    )
+    assert (final.kind, final.branch) == ("final", "d")
+    assert [final.head.dense, final.head.softmax] == [final.head.nodes[2], final.head.nodes[4]]
+    assert (early.head.learning_layer, early.head.softmax, early.head.macs) == (None, None, 12)
+
+
+def test_an_output_is_what_the_user_says() -> None:
+    assert [e.name for e in inspect_model(_two_exits(), {"early": "aux"}).exits] == ["final"]
+    with pytest.raises(UsageError, match="'nothing' is not an output"):
+        inspect_model(_two_exits(), {"nothing": "exit"})
 
 
 def test_text_shows_layers_exits_and_totals() -> None:

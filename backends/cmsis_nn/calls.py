@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.head_calls import write_head_call
 from qutec.backends.cmsis_nn.text import c_int
 from qutec.program import (
     Add,
@@ -27,6 +28,9 @@ from qutec.program import (
     Fill,
     FullyConnected,
     Gather,
+    HeadFeatures,
+    HeadLogits,
+    HeadUncertainty,
     Int8Array,
     Lookup,
     MaxPool2D,
@@ -88,6 +92,8 @@ class CallWriter:
                 return self._gather(index, call)
             case Fill():
                 return self._fill(call)
+            case HeadFeatures() | HeadLogits() | HeadUncertainty():
+                return write_head_call(index, call, self.address, self._const)
 
     def address(self, tensor: Tensor) -> str:
         """C expression of a tensor's first byte: in the arena, or a const array."""

@@ -16,18 +16,23 @@ from qutec.program import (
     DepthwiseConv2D,
     FullyConnected,
     Gather,
+    HeadFeatures,
+    HeadLogits,
+    HeadUncertainty,
     Lookup,
     MaxPool2D,
     Mul,
     Softmax,
 )
 
-__all__ = ["KERNEL_DIRECTORY", "kernel_files"]
+__all__ = ["KERNEL_DIRECTORY", "kernel_files", "own_sources"]
 
 KERNEL_DIRECTORY = Path(__file__).parent / "kernels"
 """Where the files named by `kernel_files` are."""
 
 _PUBLIC_HEADERS = ("arm_nnfunctions.h", "qute_kernels.h")
+_OWN_HEADERS = frozenset({"qute_kernels.h", "qute_monitor.h"})
+"""Headers of functions that CMSIS-NN lacks."""
 
 _SOURCES: dict[type[Call], tuple[str, ...]] = {
     Conv2D: (
@@ -55,26 +60,49 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
     Lookup: ("qute_lookup_s8.c",),
     Copy: ("qute_copy_s8.c",),
     Gather: ("qute_gather_s8.c",),
+    HeadUncertainty: ("qute_head_uncertainty_s32.c", "qute_monitor.c"),
 }
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
-def _with_includes(names: Iterable[str]) -> set[str]:
+def _with_includes(names: Iterable[str], folder: Path = KERNEL_DIRECTORY) -> set[str]:
     found: set[str] = set()
     pending = list(names)
     while pending:
         name = pending.pop()
         if name not in found:
             found.add(name)
-            pending += _INCLUDE.findall((KERNEL_DIRECTORY / name).read_text(encoding="utf-8"))
+            if (folder / name).is_file():
+                pending += _INCLUDE.findall((folder / name).read_text(encoding="utf-8"))
     return found
 
 
 def kernel_files(calls: Sequence[Call]) -> list[str]:
     """Names in KERNEL_DIRECTORY, sorted, of the sources and headers that the calls need to compile and link.
 
-    The two public headers are always among them. `Fill` is memset and needs none.
+    The two public headers are always among them. `Fill` is memset and needs none. The accuracy-drop monitor
+    goes with every network that has an uncertainty, for the application to call.
     """
-    sources = {name for call in calls for name in _SOURCES.get(type(call), ())}
+    sources = {name for call in calls for name in _sources(call)}
     return sorted(_with_includes((*_PUBLIC_HEADERS, *sources)))
+
+
+def own_sources(folder: Path) -> list[str]:
+    """Names, sorted, of the C files in `folder` to link next to Arm's library: functions that it lacks.
+
+    They include a header that declares such functions, directly or not. The other files implement, or help to
+    implement, functions of CMSIS-NN.
+    """
+    names = (path.name for path in folder.glob("*.c"))
+    return sorted(name for name in names if _OWN_HEADERS & _with_includes([name], folder))
+
+
+def _sources(call: Call) -> tuple[str, ...]:
+    match call:
+        case HeadFeatures():
+            return ("qute_head_features_relu_s8.c" if call.relu else "qute_head_features_s8.c",)
+        case HeadLogits():
+            return (f"qute_head_logits_s{call.input_bits}.c",)
+        case _:
+            return _SOURCES.get(type(call), ())

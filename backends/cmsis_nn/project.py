@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
-from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
+from qutec.backends.cmsis_nn.result_api import result_api
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
 from qutec.program import Int8Array, Port, Program
@@ -67,6 +68,7 @@ def emit_project(
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
     head = _head(provenance)
+    result_declarations, result_definitions = result_api(program, plan, prefix)
     values = {
         "prefix": prefix,
         "PREFIX": prefix.upper(),
@@ -84,6 +86,8 @@ def emit_project(
         ),
         "qute_include": '#include "qute_kernels.h"\n' if any(_QUTE_CALL.search(c) for c in layers) else "",
         "structs": _paragraph(structs),
+        "result_declarations": result_declarations,
+        "result_definitions": result_definitions,
         "layers": "\n\n".join(layers),
         "input_offsets": _offsets(program.inputs, plan),
         "output_offsets": _offsets(program.outputs, plan),
@@ -96,7 +100,7 @@ def emit_project(
         "copies": _sample_copies(prefix, program),
         "prints": _prints(prefix, program),
         "bundled_kernels": _cmake_list(kernels),
-        "own_kernels": _cmake_list(_own_kernels(kernels)),
+        "own_kernels": _cmake_list([name for name in kernels if name in own_sources(KERNEL_DIRECTORY)]),
     }
     files = {
         f"{prefix}.h": _filled("network.h.in", values),
@@ -139,12 +143,6 @@ def _paragraph(text: str) -> str:
 
 def _cmake_list(kernels: Sequence[str]) -> str:
     return "".join(f"\n    kernels/{name}" for name in kernels if name.endswith(".c"))
-
-
-def _own_kernels(kernels: Sequence[str]) -> list[str]:
-    """Those that CMSIS-NN has no function for: qute_kernels.h declares them."""
-    header = (KERNEL_DIRECTORY / "qute_kernels.h").read_text(encoding="utf-8")
-    return [name for name in kernels if re.search(rf"\b{Path(name).stem}\(", header)]
 
 
 def _function_name(index: int, kind: str) -> str:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from pathlib import Path
 
+from qutec.backends.cmsis_nn.kernel_index import own_sources
 from qutec.errors import UsageError
 from qutec.simulate.project import EmittedProject
 from qutec.simulate.toolchain import CompileJob
 
 __all__ = ["network_jobs"]
-
-_QUTE_FUNCTION = re.compile(r"\b(qute_\w+)\s*\(")
 
 # Of CMSIS-NN's sources, the folders whose kernels emitted code calls, directly or not.
 _CMSIS_NN_FOLDERS = (
@@ -70,14 +68,9 @@ def _library_sources(cmsis_nn: Path) -> list[Path]:
 def _stage_own_kernels(kernels: Path, folder: Path) -> Path:
     """A copy of the kernels that Arm's library does not have, out of reach of the bundled arm_* headers.
 
-    These kernels are the functions that qute_kernels.h declares; the other files are parts of bundled arm_*
-    functions. A quoted include looks next to the including file first, so the originals would still find
-    the bundled headers.
+    A quoted include looks next to the including file first, so the originals would still find the bundled headers.
     """
     folder.mkdir()
-    header = kernels / "qute_kernels.h"
-    declared = set(_QUTE_FUNCTION.findall(header.read_text(encoding="utf-8"))) if header.is_file() else set()
-    for path in sorted(kernels.glob("qute_*.[ch]")):
-        if path.suffix == ".h" or path.stem in declared:
-            shutil.copy(path, folder / path.name)
+    for name in [*own_sources(kernels), *(path.name for path in kernels.glob("qute_*.h"))]:
+        shutil.copy(kernels / name, folder / name)
     return folder

@@ -84,7 +84,9 @@ def load_dataset(
     return Dataset(_trainable(kept), held_out, "held-out training data")
 
 
-def _part(arrays: Mapping[str, npt.ArrayLike], name: str, shape: tuple[int, ...], classes: int) -> Part | None:
+def _part(
+    arrays: Mapping[str, npt.ArrayLike], name: str, shape: tuple[int, ...], classes: int
+) -> Part | None:
     x_name, y_name = (f"{letter}_{name}" if name else letter for letter in "xy")
     if x_name not in arrays and y_name not in arrays:
         return None

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from qutec.errors import ModelError, UnsupportedModelError
+from qutec.graphs import ancestors, node_macs
 from qutec.heads import Head, HeadKind, read_heads
+from qutec.passes.find_exits import find_exits
 from qutec.train.weights import constant_tensor
 
 __all__ = ["Classifier", "Shapes", "Structure", "find_structure"]
 
 Shapes = Mapping[ir.Value, tuple[int, ...]]
-
-_MAC_OPS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,11 @@ class Classifier:
     """An output that is trained.
 
     `logits` is the value before the final Softmax, which the loss is computed on. `depth` is the share of the
-    trunk's MACs before the output's branch point, 0..1 (of all MACs without early views).
+    trunk's MACs before the output's branch point, 0..1.
     """
 
     output: str
-    kind: HeadKind | None
+    kind: HeadKind
     index: int
     logits: str
     depth: float
@@ -38,7 +37,7 @@ class Classifier:
 class Structure:
     """The classifiers in their order, and what the training needs to know about them.
 
-    `predicting` are the outputs whose mean is the prediction: the early views, else the deepest classifier.
+    `predicting` are the outputs whose mean is the prediction: the early views, else the final classifier.
     `trunk` are the nodes that two or more classifiers share; `finished` those of outputs alone that the network
     had before early views were attached: the final one, and early exits without an early view.
     `transfers` are pairs of initializers, from early exit to early view.
@@ -49,6 +48,8 @@ class Structure:
     trunk: frozenset[ir.Node]
     finished: frozenset[ir.Node]
     transfers: tuple[tuple[str, str], ...]
+    messages: tuple[str, ...]
+    """What could be understood in two ways."""
 
     @property
     def is_qute(self) -> bool:
@@ -59,58 +60,68 @@ class Structure:
 def find_structure(model: ir.Model, shapes: Shapes) -> Structure:
     """Read the heads of a training graph, or find the classifiers of a plain one.
 
-    Without metadata, classifiers are the outputs that end in Softmax or LogSoftmax; where none does, all
-    outputs are taken as logits. `shapes` are those of the computed values for one sample.
+    Without metadata `qutec.passes.find_exits` tells which outputs classify and which one is final. `shapes` are
+    those of the computed values for one sample. The model is not changed.
 
     Raises:
         ModelError: the metadata contradict the graph.
         UnsupportedModelError: no output can be trained.
     """
     heads = read_heads(model)
+    annotated = _with_shapes(model, shapes)
+    messages: tuple[str, ...] = ()
     if not heads:
-        heads = _plain_heads(model.graph, shapes)
+        analysis = find_exits(annotated)
+        messages = analysis.messages
+        heads = tuple(Head(found.name, found.kind, 0) for found in analysis.exits)
+        if not heads:
+            raise UnsupportedModelError(
+                "no output of the graph is a classifier: none ends in a row of classes"
+            )
     outputs = {value.name: value for value in model.graph.outputs}
-    needed = {head.output: _ancestors([outputs[head.output]]) for head in heads}
-    shared = frozenset(
-        node for node in model.graph if sum(node in nodes for nodes in needed.values()) > 1
-    )
-    is_qute = any(head.kind == "early_view" for head in heads)
-    macs = {node: _macs(node, shapes) for node in model.graph}
-    reference = shared if is_qute else frozenset[ir.Node]().union(*needed.values())
-    total = sum(macs[node] for node in reference)
-    has_kinds = read_heads(model) != ()
+    needed = {head.output: ancestors([outputs[head.output]]) for head in heads}
+    shared = {node for node in model.graph if sum(node in nodes for nodes in needed.values()) > 1}
+    macs = {
+        node: node_macs(twin)
+        for node, twin in zip(model.graph, annotated.graph, strict=True)
+        if node in shared
+    }
+    total = sum(macs.values())
     classifiers = tuple(
         Classifier(
             head.output,
-            head.kind if has_kinds else None,
+            head.kind,
             head.index,
             _logits(outputs[head.output]),
-            sum(macs[node] for node in needed[head.output] & reference) / total if total else 1.0,
+            sum(macs[node] for node in needed[head.output] & shared) / total if total else 1.0,
         )
         for head in heads
     )
     viewed = {head.index for head in heads if head.kind == "early_view"}
-    finished = frozenset[ir.Node]().union(*(needed[head.output] for head in heads if head.index not in viewed))
+    finished = set[ir.Node]()
+    if viewed:
+        finished.update(*(needed[head.output] for head in heads if head.index not in viewed))
     return Structure(
         classifiers,
         _predicting(classifiers),
-        shared,
-        finished - shared if is_qute else frozenset(),
+        frozenset(shared),
+        frozenset(finished - shared),
         _transfers(model.graph, heads),
+        messages,
     )
 
 
-def _plain_heads(graph: ir.Graph, shapes: Shapes) -> tuple[Head, ...]:
-    ending = [value for value in graph.outputs if _softmax(value) is not None]
-    found = ending or [value for value in graph.outputs if len(_row(shapes.get(value, ()))) == 1]
-    if not found:
-        raise UnsupportedModelError("no output of the graph is a classifier: none gives one row of numbers a sample")
-    return tuple(Head(str(value.name), "final", 0) for value in found)
-
-
-def _row(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of one sample that are longer than 1."""
-    return tuple(length for length in shape[1:] if length > 1)
+def _with_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:
+    """A copy whose computed values all have a shape, as analyses need it; a file may lack them."""
+    copy = model.clone()
+    by_name = {value.name: shape for value, shape in shapes.items()}
+    for node in copy.graph:
+        for value in node.outputs:
+            tensor = constant_tensor(value)
+            shape = by_name.get(value.name) if tensor is None else tuple(int(n) for n in tensor.shape)
+            if shape is not None:
+                value.shape = ir.Shape(shape)
+    return copy
 
 
 def _softmax(value: ir.Value) -> ir.Node | None:
@@ -131,10 +142,8 @@ def _logits(value: ir.Value) -> str:
 
 def _predicting(classifiers: tuple[Classifier, ...]) -> tuple[str, ...]:
     views = tuple(c.output for c in classifiers if c.kind == "early_view")
-    if views:
-        return views
-    finals = [c for c in classifiers if c.kind in ("final", None)] or list(classifiers)
-    return (max(finals, key=lambda c: c.depth).output,)
+    finals = tuple(c.output for c in classifiers if c.kind == "final")
+    return views or finals[-1:] or (classifiers[-1].output,)
 
 
 def _transfers(graph: ir.Graph, heads: Iterable[Head]) -> tuple[tuple[str, str], ...]:
@@ -149,7 +158,9 @@ def _transfers(graph: ir.Graph, heads: Iterable[Head]) -> tuple[tuple[str, str],
             (source.depthwise_bias, view.depthwise_bias, "bias"),
         ):
             if (theta is None) != (phi is None):
-                raise ModelError(f"only one of {source.output!r} and {view.output!r} names its depthwise {what}")
+                raise ModelError(
+                    f"only one of {source.output!r} and {view.output!r} names its depthwise {what}"
+                )
             if theta is not None and phi is not None:
                 _check_pair(graph, theta, phi)
                 pairs.append((theta, phi))
@@ -164,37 +175,6 @@ def _check_pair(graph: ir.Graph, theta: str, phi: str) -> None:
             raise ModelError(f"the heads name the initializer {name!r}, which the graph lacks")
         shapes.append(tuple(value.const_value.shape))
     if shapes[0] != shapes[1]:
-        raise ModelError(f"{theta!r} {list(shapes[0])} and {phi!r} {list(shapes[1])} are a pair of unequal shapes")
-
-
-def _ancestors(values: Iterable[ir.Value]) -> frozenset[ir.Node]:
-    waiting, found = list(values), set[ir.Node]()
-    while waiting:
-        node = waiting.pop().producer()
-        if node is not None and node not in found:
-            found.add(node)
-            waiting.extend(value for value in node.inputs if value is not None)
-    return frozenset(found)
-
-
-def _macs(node: ir.Node, shapes: Shapes) -> int:
-    """Multiply-accumulates of a node for one sample: each output costs the weights that enter it."""
-    if node.op_type not in _MAC_OPS or len(node.inputs) < 2:
-        return 0
-    operands = [_shape(value, shapes) for value in node.inputs[:2]]
-    results = math.prod(shapes.get(node.outputs[0], (0,)))
-    if node.op_type == "Conv":
-        return results * math.prod(operands[1][1:])
-    transposed = node.op_type == "Gemm" and node.attributes.get_int("transB", 0)
-    if len(operands[1]) < 2:
-        return results * math.prod(operands[1])
-    return results * operands[1][-1 if transposed else -2]
-
-
-def _shape(value: ir.Value | None, shapes: Shapes) -> tuple[int, ...]:
-    if value is None:
-        return ()
-    tensor = constant_tensor(value)
-    if tensor is not None:
-        return tuple(int(length) for length in tensor.shape)
-    return shapes.get(value, ())
+        raise ModelError(
+            f"{theta!r} {list(shapes[0])} and {phi!r} {list(shapes[1])} are a pair of unequal shapes"
+        )

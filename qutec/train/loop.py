@@ -157,7 +157,9 @@ class Trainer:
         state, patience = self._state, self._options.patience
         if state.epoch >= self._options.epochs:
             return True
-        return patience is not None and len(state.history) - state.best_epoch >= patience > 0 < state.best_epoch
+        return (
+            patience is not None and len(state.history) - state.best_epoch >= patience > 0 < state.best_epoch
+        )
 
     def _begin_epoch(self) -> None:
         """Everything that holds for an epoch; also run when one is resumed in its middle."""
@@ -318,5 +320,3 @@ def _on_device(part: Part, device: torch.device) -> tuple[Tensor, Tensor]:
 def _mixed(*numbers: int) -> int:
     """A seed of 63 bits from several numbers, so that neighbours have unrelated streams."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-

@@ -240,7 +240,9 @@ def _check_weights(
     tensors: Mapping[ir.Value, ir.TensorProtocol | None],
 ) -> None:
     both = set(trained) & set(statistics)
-    reasons = [f"{value.name!r} is both trained and a running statistic" for value in tensors if value in both]
+    reasons = [
+        f"{value.name!r} is both trained and a running statistic" for value in tensors if value in both
+    ]
     for value in (*trained, *statistics):
         tensor = tensors.get(value)
         if tensor is not None and tensor.dtype != ir.DataType.FLOAT:
@@ -251,7 +253,9 @@ def _check_weights(
 
 def _needed(graph: ir.Graph, outputs: Sequence[ir.Value]) -> tuple[ir.Node, ...]:
     """The nodes that outputs need, in graph order, without Constant nodes."""
-    return tuple(node for node in _needed_of(tuple(graph), outputs) if constant_tensor(node.outputs[0]) is None)
+    return tuple(
+        node for node in _needed_of(tuple(graph), outputs) if constant_tensor(node.outputs[0]) is None
+    )
 
 
 def _needed_of(nodes: Sequence[ir.Node], outputs: Iterable[ir.Value]) -> tuple[ir.Node, ...]:
@@ -290,5 +294,3 @@ def _fixed_batch(inputs: Iterable[ir.Value]) -> int | None:
     sizes = {value.shape[0] if value.shape is not None and len(value.shape) else None for value in inputs}
     only = sizes.pop() if len(sizes) == 1 else None
     return only if isinstance(only, int) else None
-
-

@@ -69,7 +69,9 @@ def parse_augmentation(text: str) -> Augmentation:
             elif part == "flip":
                 flip = True
             else:
-                raise UsageError(f"unknown augmentation '{part}'; there are shift=PIXELS, flip, rotate=DEGREES")
+                raise UsageError(
+                    f"unknown augmentation '{part}'; there are shift=PIXELS, flip, rotate=DEGREES"
+                )
         except ValueError:
             raise UsageError(f"augmentation '{part}' needs a number, such as {name}=2") from None
     return Augmentation(shift, flip, rotate)

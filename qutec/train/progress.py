@@ -74,7 +74,12 @@ class RichProgress(Progress):
         from rich.progress import Progress as Bar
 
         self._console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[now]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[now]}"),
+        )
         self._bar: Bar = Bar(*columns, console=self._console, transient=True)
         self._task = self._bar.add_task("training", total=None, now="")
         self._steps = self._epochs = 0

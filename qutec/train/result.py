@@ -41,7 +41,7 @@ class EpochReport:
 
     `train_loss` is the weighted loss and `train_accuracy` by output, both over the epoch's batches while the
     weights changed; the rest is measured after the epoch on the validation data. `prediction` is the mean over
-    the early views, or the deepest classifier where there are none.
+    the early views, or the final classifier where there are none.
     """
 
     epoch: int
@@ -76,6 +76,7 @@ class TrainingResult:
     kept_epoch: int
     validation_data: str
     parameters: int
+    warnings: tuple[str, ...] = ()
 
     def to_bytes(self) -> bytes:
         """The model as an .onnx file; the same run gives the same bytes."""
@@ -93,6 +94,7 @@ class TrainingResult:
             "epochs": len(self.history),
             "kept_epoch": self.kept_epoch,
             "parameters": self.parameters,
+            "warnings": list(self.warnings),
             "validation_data": self.validation_data,
             "validation_loss": kept.validation_loss,
             "prediction": asdict(kept.prediction),

@@ -76,7 +76,9 @@ def run_training(
             progress.begin(options.epochs, trainer.steps, *start)
             history, kept = trainer.run(file, checkpoint_seconds, progress)
     parameters = sum(weight.numel() for weight in module.weights.values())
-    return TrainingResult(write_back(module, model), history, kept, dataset.validation_name, parameters)
+    return TrainingResult(
+        write_back(module, model), history, kept, dataset.validation_name, parameters, structure.messages
+    )
 
 
 def _device(name: str) -> torch.device:
@@ -110,7 +112,9 @@ def _input_shape(model: ir.Model) -> tuple[int, ...]:
             " all but the batch must be fixed"
         )
     if value.dtype != ir.DataType.FLOAT:
-        raise UnsupportedModelError(f"the input {value.name!r} is not float32; training needs a float network")
+        raise UnsupportedModelError(
+            f"the input {value.name!r} is not float32; training needs a float network"
+        )
     return fixed
 
 
@@ -129,9 +133,7 @@ def _structure(model: ir.Model, module: OnnxModule, shape: tuple[int, ...]) -> t
     return structure, next(iter(sizes.values()))
 
 
-def _check_rows(
-    module: OnnxModule, structure: Structure, dataset: Dataset, options: TrainingOptions
-) -> None:
+def _check_rows(module: OnnxModule, structure: Structure, dataset: Dataset, options: TrainingOptions) -> None:
     """A graph that was exported for batch 1 must not mix samples when it is given more of them."""
     name = module.input_names[0]
     logits = [classifier.logits for classifier in structure.classifiers]
@@ -184,5 +186,3 @@ def _reproducible(device: torch.device) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(was, warn_only=was_warning)
-
-

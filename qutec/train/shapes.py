@@ -148,7 +148,7 @@ def gather(node: ir.Node, operands: Operands, call: Call) -> Tensor:
     axis = node.attributes.get_int("axis", 0) % x.ndim
     length = x.shape[axis]
     flat = [index + length if index < 0 else index for index in indices.reshape(-1).tolist()]
-    return _taken(x, axis, flat).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return _taken(x, axis, flat).reshape((*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 def pad(node: ir.Node, operands: Operands, call: Call) -> Tensor:

@@ -16,7 +16,13 @@ import onnx_ir as ir
 __all__ = ["Weights", "constant_tensor", "find_weights", "give_own_copies"]
 
 _LAYOUT_OPS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
-_TRAINED_INPUTS = {"BatchNormalization": (1, 2), "Conv": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1), "PRelu": (1,)}
+_TRAINED_INPUTS = {
+    "BatchNormalization": (1, 2),
+    "Conv": (1, 2),
+    "Gemm": (0, 1, 2),
+    "MatMul": (0, 1),
+    "PRelu": (1,),
+}
 _STATISTIC_INPUTS = (3, 4)
 _AFFINE_OPS = frozenset({"Add", "Mul", "Sub"})
 
@@ -100,7 +106,10 @@ def give_own_copies(model: ir.Model, kept: frozenset[str]) -> bool:
             assert tensor is not None
             name = _free_name(graph, f"{value.name}_{use.node.outputs[0].name}")
             own = ir.Value(
-                name=name, shape=value.shape, type=value.type, const_value=ir.tensor(tensor.numpy(), name=name)
+                name=name,
+                shape=value.shape,
+                type=value.type,
+                const_value=ir.tensor(tensor.numpy(), name=name),
             )
             graph.register_initializer(own)
             use.node.replace_input_with(use.idx, own)

@@ -32,12 +32,7 @@ ROUNDING = 1e-9
 
 each_network = pytest.mark.parametrize(
     "network",
-    NETWORKS
-    or [
-        pytest.param(
-            None, marks=pytest.mark.skip(reason=f"no networks in '{shared_folder()}'")
-        )
-    ],
+    NETWORKS or [pytest.param(None, marks=pytest.mark.skip(reason=f"no networks in '{shared_folder()}'"))],
     ids=lambda network: network.name if network else "none",
 )
 

@@ -39,7 +39,9 @@ def single(
     )
 
 
-def early_exit_cnn(*, heads: bool = True, seed: int = 0, batch: int | str = "N", dropout: bool = False) -> onnx.ModelProto:
+def early_exit_cnn(
+    *, heads: bool = True, seed: int = 0, batch: int | str = "N", dropout: bool = False
+) -> onnx.ModelProto:
     """A QUTE training graph by hand: x [batch, 1, 6, 6], trunk of two convolutions, EE, EV and final output."""
     rng = np.random.default_rng(seed)
 
@@ -71,7 +73,13 @@ def early_exit_cnn(*, heads: bool = True, seed: int = 0, batch: int | str = "N",
     same = {"pads": [1, 1, 1, 1]}
     nodes = [
         helper.make_node("Conv", ["x", "trunk1.w"], ["t1"], "trunk1", **same),
-        helper.make_node("BatchNormalization", ["t1", "bn.scale", "bn.bias", "bn.mean", "bn.var"], ["t2"], "bn", momentum=0.8),
+        helper.make_node(
+            "BatchNormalization",
+            ["t1", "bn.scale", "bn.bias", "bn.mean", "bn.var"],
+            ["t2"],
+            "bn",
+            momentum=0.8,
+        ),
         helper.make_node("Relu", ["t2"], ["t3"], "relu1"),
         helper.make_node("Conv", ["t3", "trunk2.w", "trunk2.b"], ["t4"], "trunk2", **same),
         helper.make_node("Relu", ["t4"], ["t5"], "relu2"),
@@ -88,9 +96,27 @@ def early_exit_cnn(*, heads: bool = True, seed: int = 0, batch: int | str = "N",
     model = _model(nodes, [batch, 1, SIDE, SIDE], outputs, constants, 18)
     if heads:
         entries = [
-            {"output": "early_exit", "kind": "early_exit", "index": 1, "depthwise_weights": "ee.dw", "depthwise_bias": "ee.db"},
-            {"output": "early_view", "kind": "early_view", "index": 1, "depthwise_weights": "ev.dw", "depthwise_bias": "ev.db"},
-            {"output": "final", "kind": "final", "index": 0, "depthwise_weights": None, "depthwise_bias": None},
+            {
+                "output": "early_exit",
+                "kind": "early_exit",
+                "index": 1,
+                "depthwise_weights": "ee.dw",
+                "depthwise_bias": "ee.db",
+            },
+            {
+                "output": "early_view",
+                "kind": "early_view",
+                "index": 1,
+                "depthwise_weights": "ev.dw",
+                "depthwise_bias": "ev.db",
+            },
+            {
+                "output": "final",
+                "kind": "final",
+                "index": 0,
+                "depthwise_weights": None,
+                "depthwise_bias": None,
+            },
         ]
         helper.set_model_props(model, {"qutec.heads": json.dumps(entries), "author": "someone"})
     return model
@@ -128,7 +154,14 @@ def by_ort(model: onnx.ModelProto, x: Array) -> dict[str, Array]:
 def _head(prefix: str, source: str, output: str) -> list[onnx.NodeProto]:
     n = [f"{prefix}_{i}" for i in range(5)]
     return [
-        helper.make_node("Conv", [source, f"{prefix}.dw", f"{prefix}.db"], [n[0]], f"{prefix}_depthwise", pads=[1, 1, 1, 1], group=4),
+        helper.make_node(
+            "Conv",
+            [source, f"{prefix}.dw", f"{prefix}.db"],
+            [n[0]],
+            f"{prefix}_depthwise",
+            pads=[1, 1, 1, 1],
+            group=4,
+        ),
         helper.make_node("Relu", [n[0]], [n[1]], f"{prefix}_relu"),
         helper.make_node("GlobalAveragePool", [n[1]], [n[2]], f"{prefix}_pool"),
         helper.make_node("Flatten", [n[2]], [n[3]], f"{prefix}_flatten"),
@@ -151,4 +184,6 @@ def _model(
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in outputs.items()],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 19 else 10)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8 if opset < 19 else 10
+    )

@@ -39,8 +39,36 @@ class Case:
 
 _IMAGE = (4, 9, 7)
 CASES = [
-    *(Case(op) for op in ("Relu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "Erf", "Gelu", "Elu", "Celu", "Selu")),
-    *(Case(op) for op in ("Abs", "Exp", "Floor", "Ceil", "Neg", "Softplus", "Softsign", "Mish", "Identity", "LeakyRelu")),
+    *(
+        Case(op)
+        for op in (
+            "Relu",
+            "Sigmoid",
+            "Tanh",
+            "HardSigmoid",
+            "HardSwish",
+            "Erf",
+            "Gelu",
+            "Elu",
+            "Celu",
+            "Selu",
+        )
+    ),
+    *(
+        Case(op)
+        for op in (
+            "Abs",
+            "Exp",
+            "Floor",
+            "Ceil",
+            "Neg",
+            "Softplus",
+            "Softsign",
+            "Mish",
+            "Identity",
+            "LeakyRelu",
+        )
+    ),
     Case("Clip"),
     Case("Clip", constants=(np.float32(-0.5), np.float32(0.7))),
     Case("Clip", constants=(None, np.float32(0.7))),
@@ -60,7 +88,12 @@ CASES = [
     Case("Softmax", attributes={"axis": 2}, opset=11),
     Case("LogSoftmax", attributes={"axis": -2}),
     Case("BatchNormalization", constants=(_f(4), _f(4, seed=2), _f(4, seed=3), _f(4, positive=True))),
-    Case("BatchNormalization", constants=(_f(4), _f(4), _f(4), _f(4, positive=True)), attributes={"epsilon": 0.1}, opset=9),
+    Case(
+        "BatchNormalization",
+        constants=(_f(4), _f(4), _f(4), _f(4, positive=True)),
+        attributes={"epsilon": 0.1},
+        opset=9,
+    ),
     Case("Conv", _IMAGE, (_f(6, 4, 3, 3), _f(6)), {"pads": [1, 1, 1, 1]}),
     Case("Conv", _IMAGE, (_f(6, 4, 3, 2),), {"pads": [0, 1, 2, 0], "strides": [2, 3]}),
     Case("Conv", _IMAGE, (_f(8, 1, 3, 3),), {"group": 4, "dilations": [2, 1]}),
@@ -122,7 +155,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.op}-{case.opset}-{len(case.attributes)}-{len(case.constants)}")
+@pytest.mark.parametrize(
+    "case", CASES, ids=lambda case: f"{case.op}-{case.opset}-{len(case.attributes)}-{len(case.constants)}"
+)
 @pytest.mark.parametrize("batch", [1, 5])
 def test_operator_answers_as_onnx_runtime(case: Case, batch: int) -> None:
     model = single(case.op, case.shape, case.constants, case.opset, case.outputs, **case.attributes)

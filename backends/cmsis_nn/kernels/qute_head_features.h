@@ -6,6 +6,13 @@
 #include "qute_kernels.h"
 #include "qute_requantize.h"
 
+/* A loop that is not worth its unrolled copies. */
+#if defined(__GNUC__)
+#define QUTE_NOINLINE static __attribute__((noinline))
+#else
+#define QUTE_NOINLINE static
+#endif
+
 /* One axis of a convolution. Steps are bytes from one pixel of the map, and from one tap of a kernel, to the next. */
 typedef struct {
     int32_t size;
