@@ -1,14 +1,12 @@
-"""Small programs made of one kind of kernel call, to find out what such a call costs in code and stack.
+"""Building a program call by call: every call reads what the one before wrote.
 
-Every call reads what the one before wrote. `repeated` gives calls as networks have them, each with
-parameters of its own, for code size; `variants` gives one call for each way through the kernels, for the
-deepest stack. Weights and parameters come from a seeded generator.
+Weights and parameters come from a seeded generator; they are valid, and otherwise of no meaning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +23,9 @@ from qutec.program import (
     Fill,
     FullyConnected,
     Gather,
+    HeadFeatures,
+    HeadLogits,
+    HeadUncertainty,
     Int32Array,
     Lookup,
     MaxPool2D,
@@ -38,14 +39,13 @@ from qutec.program import (
     Tensor,
 )
 
-__all__ = ["KINDS", "mixed", "repeated", "variants"]
+__all__ = ["Chain"]
 
 _UNIT = Quantization(1.0, 0)
-_CHANNELS = (16, 24, 32, 48, 20)
 
 
 @dataclass
-class _Chain:
+class Chain:
     """A program under construction; `shape` (NHWC) is that of the last buffer."""
 
     shape: Shape
@@ -193,6 +193,43 @@ class _Chain:
         name, source, target = self._step(self.shape)
         self.calls.append(Gather(name, source, target, index))
 
+    def head_features(
+        self, heads: int, kernel: Pair, *, relu: bool, stride: int = 1, padding: int = 0
+    ) -> None:
+        _, height, width, channels = self.shape
+        source_shape = self.shape
+        pixels = _windows((height, width), kernel, stride, (padding, padding), 1)
+        name, source, target = self._step((1, heads, channels, 2))
+        count = heads * channels
+        self.calls.append(
+            HeadFeatures(
+                name, source, target, source_shape, pixels, self._int8(heads, *kernel, channels),
+                self._int32(-500, 500, count).reshape(heads, channels),
+                self._int32(1 << 30, (1 << 31) - 1, count).reshape(heads, channels),
+                self._int32(-9, -6, count).reshape(heads, channels),
+                (stride, stride), (padding, padding), self._offset(), relu,
+            )
+        )  # fmt: skip
+
+    def head_logits(self, heads: int, classes: int, input_bits: Literal[8, 16]) -> None:
+        inputs = int(np.prod(self.shape)) // heads // (input_bits // 8)
+        offset = self._offset() if input_bits == 8 else 0
+        name, source, target = self._step((1, heads, classes, 4))
+        count = heads * classes
+        self.calls.append(
+            HeadLogits(
+                name, source, target, heads, classes, inputs, input_bits, offset,
+                self._int8(heads, classes, inputs), self._int32(-500, 500, count).reshape(heads, classes),
+                self._int32(1 << 30, (1 << 31) - 1, count).reshape(heads, classes),
+                self._int32(-9, -6, count).reshape(heads, classes),
+            )
+        )  # fmt: skip
+
+    def head_uncertainty(self, heads: int) -> None:
+        classes = int(np.prod(self.shape)) // 4 // heads
+        name, source, target = self._step((1, 1, classes + HeadUncertainty.SCALARS, 4))
+        self.calls.append(HeadUncertainty(name, source, target, heads, classes, 1 << 29))
+
     def fill(self) -> None:
         """Writes an output of its own: nothing can be chained to what it does not read."""
         name = f"filled{len(self.filled)}"
@@ -218,147 +255,3 @@ def _windows(size: Pair, kernel: Pair, stride: int, padding: Pair, dilation: int
         (size[i] + 2 * padding[i] - dilation * (kernel[i] - 1) - 1) // stride + 1 for i in range(2)
     )
     return rows, columns
-
-
-def _conv(chain: _Chain, i: int) -> None:
-    if i % 2:
-        chain.conv(_CHANNELS[i % len(_CHANNELS)], (1, 1))
-    else:
-        chain.conv(_CHANNELS[i % len(_CHANNELS)], (3, 3), padding=(1, 1))
-
-
-def _depthwise(chain: _Chain, i: int) -> None:
-    chain.depthwise((3, 3), stride=1 + i % 2, padding=(1, 1))
-
-
-def _dense(chain: _Chain, i: int) -> None:
-    chain.dense(40 - 4 * i)
-
-
-def _average(chain: _Chain, i: int) -> None:
-    chain.pool(AvgPool2D, (2, 2), 1)
-
-
-def _maximum(chain: _Chain, i: int) -> None:
-    chain.pool(MaxPool2D, (2, 2), 1)
-
-
-_REPEATED: dict[type[Call], tuple[Shape, Callable[[_Chain, int], None]]] = {
-    Conv2D: ((1, 8, 8, 12), _conv),
-    DepthwiseConv2D: ((1, 16, 16, 8), _depthwise),
-    FullyConnected: ((1, 1, 1, 64), _dense),
-    AvgPool2D: ((1, 12, 12, 8), _average),
-    MaxPool2D: ((1, 12, 12, 8), _maximum),
-    Add: ((1, 8, 8, 8), lambda chain, i: chain.add()),
-    Mul: ((1, 8, 8, 8), lambda chain, i: chain.multiply()),
-    Softmax: ((1, 1, 1, 10), lambda chain, i: chain.softmax()),
-    Lookup: ((1, 1, 1, 64), lambda chain, i: chain.lookup()),
-    Concat: ((1, 2, 2, 4), lambda chain, i: chain.concat(outer=4 if i % 2 else 1)),
-    Copy: ((1, 4, 6, 8), lambda chain, i: chain.copy()),
-    Gather: ((1, 1, 1, 64), lambda chain, i: chain.gather()),
-    Fill: ((1, 1, 1, 16), lambda chain, i: chain.fill()),
-}
-
-KINDS = tuple(_REPEATED)
-"""Every kind of call that is emitted."""
-
-
-def repeated(kind: type[Call], count: int) -> Program:
-    """`count` calls of one kind, one after the other, with parameters as networks have them."""
-    shape, append = _REPEATED[kind]
-    chain = _Chain(shape)
-    for i in range(count):
-        append(chain, i)
-    return chain.program()
-
-
-def variants(kind: type[Call]) -> list[Program]:
-    """Programs with calls of one kind that together take every way through its kernel."""
-    chains = {
-        Conv2D: _conv_variants,
-        DepthwiseConv2D: _depthwise_variants,
-        FullyConnected: _dense_variants,
-    }
-    if kind in chains:
-        return chains[kind]()
-    shape, append = _REPEATED[kind]
-    chain = _Chain(shape)
-    for i in range(2):
-        append(chain, i)
-    if kind is Add:
-        chain.add(outer=4)
-    elif kind is Mul:
-        chain.multiply(outer=4)
-    elif kind is Softmax:
-        chain.softmax(rows=2)
-    elif kind is AvgPool2D:
-        chain.pool(AvgPool2D, (3, 3), 2, (1, 1))
-        chain.pool(AvgPool2D, chain.shape[1:3], 1)
-    elif kind is MaxPool2D:
-        chain.pool(MaxPool2D, (3, 3), 2, (1, 1))
-    return [chain.program()]
-
-
-def mixed() -> Program:
-    """One network with most kinds of calls, several of each: its frame holds the arguments of all of them."""
-    chain = _Chain((1, 32, 32, 3))
-    for filters in (16, 24, 32):
-        chain.conv(filters, (3, 3), padding=(1, 1))
-        chain.depthwise((3, 3), stride=2, padding=(1, 1))
-        chain.conv(filters, (1, 1))
-        chain.add()
-    chain.copy()
-    chain.lookup()
-    chain.concat(outer=16)
-    chain.pool(MaxPool2D, (2, 2), 2)
-    chain.pool(AvgPool2D, (2, 2), 1)
-    chain.multiply()
-    chain.gather()
-    chain.fill()
-    chain.dense(10)
-    chain.softmax()
-    return chain.program()
-
-
-def _conv_variants() -> list[Program]:
-    chain = _Chain((1, 16, 16, 3))
-    chain.conv(16, (3, 3), padding=(1, 1))
-    chain.conv(16, (3, 3), padding=(1, 1))
-    chain.conv(18, (1, 1))
-    chain.conv(10, (3, 3), stride=2, padding=(1, 1))
-    chain.conv(12, (1, 1), stride=2)
-    chain.conv(16, (3, 3), padding=(2, 2), dilation=2)
-    chain.conv(8, (3, 3), padding=(1, 1), groups=4)
-    chain.conv(8, (1, 3), padding=(0, 1))
-    chain.conv(10, (4, 4))
-    chain.conv(640, (1, 1))
-    chain.conv(10, (1, 1))
-    narrow = _Chain((1, 25, 10, 1))
-    narrow.conv(64, (10, 4), stride=2, padding=(4, 1))
-    narrow.conv(7, (1, 1))
-    return [chain.program(), narrow.program()]
-
-
-def _depthwise_variants() -> list[Program]:
-    chain = _Chain((1, 16, 16, 8))
-    chain.depthwise((3, 3), padding=(1, 1))
-    chain.depthwise((3, 3), stride=2, padding=(1, 1))
-    chain.depthwise((2, 2), stride=1)
-    chain.depthwise((5, 5), padding=(2, 2))
-    chain.depthwise((3, 3), padding=(2, 2), dilation=2)
-    chain.depthwise((3, 3), padding=(1, 1), multiplier=2)
-    chain.depthwise((7, 7))
-    odd = _Chain((1, 8, 8, 10))
-    odd.depthwise((3, 3), padding=(1, 1))
-    odd.depthwise((2, 2), stride=2)
-    single = _Chain((1, 8, 8, 1))
-    single.depthwise((3, 3), padding=(1, 1), multiplier=8)
-    return [chain.program(), odd.program(), single.program()]
-
-
-def _dense_variants() -> list[Program]:
-    chain = _Chain((1, 1, 1, 64))
-    chain.dense(40)
-    chain.dense(7)
-    chain.dense(10, filter_offset=3)
-    return [chain.program()]

@@ -16,14 +16,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import TypedDict
 
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmarks._call_chains import KINDS, mixed, repeated, variants
+from benchmarks._call_programs import KINDS, mixed, repeated, variants
 from benchmarks._chain_project import flash_by_file, measured_stack
 from benchmarks._tables import plain_table
 from qutec.backends.cmsis_nn import cost
@@ -97,17 +96,16 @@ def _measured_core(core: Core) -> CoreTable:
     library: dict[str, dict[str, int]] = {kind.__name__: {} for kind in KINDS}
     fixed = 0
     for kind in _emitted(core):
+        name = kind.__name__
         one, many = (flash_by_file(repeated(kind, count), core) for count in (1, _MANY))
-        all_ways = sum((flash_by_file(program, core) for program in variants(kind)), Counter[str]())
-        calls[kind.__name__] = round((many[_OWN] - one[_OWN]) / (_MANY - 1))
-        fixed = max(fixed, one[_OWN] - calls[kind.__name__])
-        for name, size in many.items():
-            if name in kernels:
-                kernels[name] = max(kernels[name], size)
-        others = {
-            name: max(one[name], many[name]) for name in all_ways if name not in kernels and name != _OWN
-        }
-        library[kind.__name__] = {name: size for name, size in sorted(others.items()) if size}
+        calls[name] = round((many[_OWN] - one[_OWN]) / (_MANY - 1))
+        fixed = max(fixed, one[_OWN] - calls[name])
+        for linked in (many, *(flash_by_file(program, core) for program in variants(kind))):
+            for file, size in linked.items():
+                if file in kernels:
+                    kernels[file] = max(kernels[file], size)
+                elif file != _OWN:
+                    library[name][file] = max(library[name].get(file, 0), size)
     return {"kernels": kernels, "calls": calls, "library": library, "fixed": fixed, "stack": _stack(core)}
 
 

@@ -58,11 +58,11 @@ def load_dataset(
 ) -> Dataset:
     """Read and check labelled data for an input of `shape` (without batch) and so many classes.
 
-    The source is an .npz, or arrays by name: x_train and y_train, or x and y; optional x_val and y_val, x_test
-    and y_test. x has numbers of any type and the shape of the input; axes of length 1 may be left out. y has
-    integers from 0. Validated is on x_val; else on x_test; else on a seeded, stratified tenth of the training
-    data, which is then not trained on. `selects` says that validation chooses the epoch that is kept: then
-    test data stay unseen, and the tenth is taken instead.
+    The source is an .npz, or arrays by name: x_train and y_train, or x and y; optional x_val and y_val,
+    x_test and y_test. x has numbers of any type and the shape of the input; axes of length 1 may be left out.
+    y has integers from 0. Validated is on x_val; else on x_test; else on a seeded, stratified tenth of the
+    training data, which is then not trained on. `selects` says that validation chooses the epoch that is
+    kept: then test data stay unseen, and the tenth is taken instead.
 
     Raises:
         DataError: a missing key, wrong shapes or types, labels out of range, values that are not finite, or

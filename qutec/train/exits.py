@@ -38,8 +38,8 @@ class Structure:
     """The classifiers in their order, and what the training needs to know about them.
 
     `predicting` are the outputs whose mean is the prediction: the early views, else the final classifier.
-    `trunk` are the nodes that two or more classifiers share; `finished` those of outputs alone that the network
-    had before early views were attached: the final one, and early exits without an early view.
+    `trunk` are the nodes that two or more classifiers share; `finished` those of outputs alone that the
+    network had before early views were attached: the final one, and early exits without an early view.
     `transfers` are pairs of initializers, from early exit to early view.
     """
 
@@ -60,8 +60,8 @@ class Structure:
 def find_structure(model: ir.Model, shapes: Shapes) -> Structure:
     """Read the heads of a training graph, or find the classifiers of a plain one.
 
-    Without metadata `qutec.passes.find_exits` tells which outputs classify and which one is final. `shapes` are
-    those of the computed values for one sample. The model is not changed.
+    Without metadata `qutec.passes.find_exits` tells which outputs classify and which one is final. `shapes`
+    are those of the computed values for one sample. The model is not changed.
 
     Raises:
         ModelError: the metadata contradict the graph.
@@ -118,7 +118,7 @@ def _with_shapes(model: ir.Model, shapes: Shapes) -> ir.Model:
     for node in copy.graph:
         for value in node.outputs:
             tensor = constant_tensor(value)
-            shape = by_name.get(value.name) if tensor is None else tuple(int(n) for n in tensor.shape)
+            shape = by_name.get(value.name) if tensor is None else tensor.numpy().shape
             if shape is not None:
                 value.shape = ir.Shape(shape)
     return copy

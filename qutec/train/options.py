@@ -32,8 +32,8 @@ class Layout(StrEnum):
 class Augmentation:
     """Random changes of training inputs; none by default.
 
-    `shift`: by up to so many pixels in each direction, zeros enter (the same as a random crop after padding by
-    as many). `flip`: horizontally, every second time. `rotate`: by up to so many degrees, bilinear.
+    `shift`: by up to so many pixels in each direction, zeros enter (the same as a random crop after padding
+    by as many). `flip`: horizontally, every second time. `rotate`: by up to so many degrees, bilinear.
     """
 
     shift: int = 0
@@ -53,7 +53,7 @@ class Augmentation:
 
 
 def parse_augmentation(text: str) -> Augmentation:
-    """The augmentation that a text such as "shift=2,flip,rotate=10" describes; "crop" is another word for shift.
+    """The augmentation that a text such as "shift=2,flip,rotate=10" describes; "crop" means shift too.
 
     Raises:
         UsageError: an unknown word, or a number that is missing, unwanted or out of range.
@@ -82,12 +82,12 @@ class TrainingOptions:
     """A training run; the defaults follow Ghanathe & Wilton, "QUTE" (arXiv 2404.12599).
 
     The learning rate is multiplied by `lr_decay` after every `lr_decay_epochs` epochs. `transfer` copies the
-    depthwise weights of each early exit to its early view before every batch. The trunk is frozen for the last
-    `frozen_share` of the epochs, or with `freeze_trunk` for all of them (then outputs that the network had before
-    early views were attached are frozen too: a finished network stays what it is). Early view k weighs `view_weight` + (k-1) `view_weight_step`
-    in the loss; early exits rise from `exit_weight_start` to `exit_weight_targets`, which are their relative
-    depths by default. `patience` stops after so many epochs without a lower validation NLL and keeps the best
-    epoch. Inputs are divided by `scale`.
+    depthwise weights of each early exit to its early view before every batch. The trunk is frozen for the
+    last `frozen_share` of the epochs, or with `freeze_trunk` for all of them (then outputs that the network
+    had before early views were attached are frozen too: a finished network stays what it is). Early view k
+    weighs `view_weight` + (k-1) `view_weight_step` in the loss; early exits rise from `exit_weight_start` to
+    `exit_weight_targets`, which are their relative depths by default. `patience` stops after so many epochs
+    without a lower validation NLL and keeps the best epoch. Inputs are divided by `scale`.
 
     Raises:
         UsageError: a number out of range.

@@ -40,8 +40,8 @@ class EpochReport:
     """One epoch, counted from 1.
 
     `train_loss` is the weighted loss and `train_accuracy` by output, both over the epoch's batches while the
-    weights changed; the rest is measured after the epoch on the validation data. `prediction` is the mean over
-    the early views, or the final classifier where there are none.
+    weights changed; the rest is measured after the epoch on the validation data. `prediction` is the mean
+    over the early views, or the final classifier where there are none.
     """
 
     epoch: int
@@ -80,7 +80,7 @@ class TrainingResult:
 
     def to_bytes(self) -> bytes:
         """The model as an .onnx file; the same run gives the same bytes."""
-        return ir.to_proto(self.model).SerializeToString(deterministic=True)
+        return bytes(ir.to_proto(self.model).SerializeToString(deterministic=True))
 
     def save(self, path: str | Path) -> None:
         """Write the model; the file is complete or not there. Raises UsageError."""

@@ -26,12 +26,12 @@ from qutec.train.module import OnnxModule, write_back
 from qutec.train.options import TrainingOptions
 from qutec.train.progress import Progress
 from qutec.train.result import TrainingResult
-from qutec.train.weights import give_own_copies
+from qutec.train.weights import give_own_copies, merge_copies
 
 __all__ = ["run_training"]
 
 _ROW_TOLERANCE = 1e-3
-"""Accepted difference of logits alone and in a batch, relative to the largest: sums may be ordered otherwise."""
+"""Accepted difference of logits alone and in a batch, relative to the largest: sums may differ in order."""
 
 
 def run_training(
@@ -52,7 +52,7 @@ def run_training(
     check_valid(proto)
     check_finite(proto)
     model = ir.from_proto(proto)
-    give_own_copies(model, _named_by_heads(model))
+    copies = give_own_copies(model, _named_by_heads(model))
     module = OnnxModule(model)
     shape = _input_shape(model)
     structure, classes = _structure(model, module, shape)
@@ -76,9 +76,9 @@ def run_training(
             progress.begin(options.epochs, trainer.steps, *start)
             history, kept = trainer.run(file, checkpoint_seconds, progress)
     parameters = sum(weight.numel() for weight in module.weights.values())
-    return TrainingResult(
-        write_back(module, model), history, kept, dataset.validation_name, parameters, structure.messages
-    )
+    trained = write_back(module, model)
+    merge_copies(trained, copies)
+    return TrainingResult(trained, history, kept, dataset.validation_name, parameters, structure.messages)
 
 
 def _device(name: str) -> torch.device:

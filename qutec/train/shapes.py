@@ -110,9 +110,8 @@ def split(node: ir.Node, operands: Operands, call: Call) -> tuple[Tensor, ...]:
     x = given(operands[0])
     axis = node.attributes.get_int("axis", 0)
     lengths = integers(node, operands, "split", 1)
-    if not lengths:
-        return x.split(-(-x.shape[axis] // len(node.outputs)), dim=axis)
-    return x.split(list(lengths), dim=axis)
+    parts = list(lengths) if lengths else -(-x.shape[axis] // len(node.outputs))
+    return tuple(torch.split(x, parts, dim=axis))
 
 
 def slice_(node: ir.Node, operands: Operands, call: Call) -> Tensor:
@@ -137,8 +136,8 @@ def slice_(node: ir.Node, operands: Operands, call: Call) -> Tensor:
 def _sliced(length: int, start: int, end: int, step: int) -> range:
     """The indices that a slice keeps: as Python's, but a negative end counts from the back once only."""
     low, high = (0, length) if step > 0 else (-1, length - 1)
-    start = min(max(start + length if start < 0 else start, max(low, 0)), high)
-    end = min(max(end + length if end < 0 else end, low), length)
+    start = min(max(start + length if start < 0 else start, 0), high)
+    end = min(max(end + length if end < 0 else end, low), high)
     return range(start, end, step)
 
 

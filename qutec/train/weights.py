@@ -8,12 +8,13 @@ activation functions. A weight may reach its layer through Transpose, Reshape an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["Weights", "constant_tensor", "find_weights", "give_own_copies"]
+__all__ = ["Weights", "constant_tensor", "find_weights", "give_own_copies", "merge_copies"]
 
 _LAYOUT_OPS = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _TRAINED_INPUTS = {
@@ -84,8 +85,8 @@ def find_weights(graph: ir.Graph) -> Weights:
     )
 
 
-def give_own_copies(model: ir.Model, kept: frozenset[str]) -> bool:
-    """Undo the sharing of equal constants that exporters do; whether the graph was changed.
+def give_own_copies(model: ir.Model, kept: frozenset[str]) -> dict[str, str]:
+    """Undo the sharing of equal constants that exporters do; name of each copy -> name of what it copies.
 
     A fresh network has many tensors of zeros and ones, and an exporter that stores equal tensors once would
     tie biases, scales and running statistics of different layers together for good. Every use of a shared
@@ -94,7 +95,7 @@ def give_own_copies(model: ir.Model, kept: frozenset[str]) -> bool:
     """
     graph = model.graph
     weights = find_weights(graph)
-    changed = False
+    copies: dict[str, str] = {}
     for value in {**weights.trained, **weights.statistics}:
         uses = list(value.uses())
         if len(uses) < 2 or not value.is_initializer() or value.name in kept or value.is_graph_output():
@@ -113,8 +114,20 @@ def give_own_copies(model: ir.Model, kept: frozenset[str]) -> bool:
             )
             graph.register_initializer(own)
             use.node.replace_input_with(use.idx, own)
-            changed = True
-    return changed
+            copies[name] = str(value.name)
+    return copies
+
+
+def merge_copies(model: ir.Model, copies: Mapping[str, str]) -> None:
+    """Share again what `give_own_copies` copied and training left equal, such as in a frozen trunk."""
+    initializers = model.graph.initializers
+    for name, original in copies.items():
+        copy, value = initializers[name], initializers[original]
+        assert copy.const_value is not None
+        assert value.const_value is not None
+        if copy.const_value.tobytes() == value.const_value.tobytes():
+            copy.replace_all_uses_with(value)
+            del initializers[name]
 
 
 def _note(found: dict[ir.Value, list[ir.Node]], node: ir.Node, index: int) -> None:

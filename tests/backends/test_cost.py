@@ -60,7 +60,7 @@ def test_estimate_of_stack_is_not_exceeded(name: str, core: str, compiler: Compi
 
 @pytest.mark.parametrize("core", CORES)
 def test_table_knows_every_call_and_kernel(core: str) -> None:
-    from benchmarks._call_chains import KINDS, repeated
+    from benchmarks._call_programs import KINDS, repeated
 
     assert set(KINDS) == set(get_args(Call))
     emitted = [kind for kind in KINDS if not (CORES[core].mve and kind is FullyConnected)]

@@ -33,7 +33,7 @@ def single(
     return _model(
         [node],
         [batch, *shape],
-        {name: None for name in results},
+        dict.fromkeys(results),
         {f"c{i}": c for i, c in enumerate(constants) if c is not None},
         opset,
     )
@@ -42,7 +42,7 @@ def single(
 def early_exit_cnn(
     *, heads: bool = True, seed: int = 0, batch: int | str = "N", dropout: bool = False
 ) -> onnx.ModelProto:
-    """A QUTE training graph by hand: x [batch, 1, 6, 6], trunk of two convolutions, EE, EV and final output."""
+    """A QUTE training graph by hand: x [batch, 1, 6, 6], two convolutions as trunk, EE, EV, final output."""
     rng = np.random.default_rng(seed)
 
     def random(*shape: int) -> npt.NDArray[np.float32]:

@@ -138,8 +138,11 @@ def test_nothing_imports_torch_before_training() -> None:
         {"momentum": 1.0},
         {"patience": 0},
         {"seed": -1},
-    ]
-    + [{"scale": 0.0}, {"weight_decay": -1.0}, {"frozen_share": 1.1}, {"exit_weight_targets": (-0.5,)}],
+        {"scale": 0.0},
+        {"weight_decay": -1.0},
+        {"frozen_share": 1.1},
+        {"exit_weight_targets": (-0.5,)},
+    ],
     ids=str,
 )
 def test_options_out_of_range_are_refused(wrong: dict[str, float]) -> None:

@@ -139,6 +139,16 @@ def test_freeze_trunk_leaves_a_finished_network_bit_identical() -> None:
     np.testing.assert_array_equal(expected["final"], actual["final"])
 
 
+def test_freeze_trunk_leaves_shared_constants_shared() -> None:
+    model = early_exit_cnn()
+    (bias,) = [tensor for tensor in model.graph.initializer if tensor.name == "bn.mean"]
+    model.graph.initializer.remove(bias)
+    next(node for node in model.graph.node if node.name == "bn").input[3] = "bn.bias"
+    after = _trained(model, _options(freeze_trunk=True))
+    assert after.keys() == initializers(model).keys()
+    assert _trained(model, _options()).keys() > after.keys()
+
+
 def test_without_a_shared_part_there_is_nothing_to_freeze() -> None:
     model = text("g (float[N, 1, 6, 6] x) => (float[N, 3] y) { f = Flatten(x) y = Gemm(f, w) }")
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((36, 3), np.float32), "w"))
@@ -180,7 +190,7 @@ def test_early_exit_network_of_others_trains_in_batches_and_predicts_with_its_fi
     report = result.history[0]
     assert list(report.validation) == ["ee_1", "ee_2", "ef_out"]
     assert report.prediction == report.validation["ef_out"]
-    before, after = onnx.load(path), ir.to_proto(result.model)
+    before, after = ir.to_proto(ir.load(path)), ir.to_proto(result.model)
     assert before.graph.node == after.graph.node
     assert not _equal(initializers(before), initializers(after))
 
@@ -270,7 +280,7 @@ def test_exit_weight_targets_must_fit_the_exits() -> None:
         train(early_exit_cnn(), DATA, _options(exit_weight_targets=(0.1, 0.2)))
 
 
-class _Stopped(Exception):
+class _StoppedError(Exception):
     pass
 
 
@@ -283,7 +293,7 @@ class _StopAt(Progress):
     def is_due(self) -> bool:
         self.left -= 1
         if self.left <= 0:
-            raise _Stopped
+            raise _StoppedError
         return False
 
 
@@ -300,8 +310,13 @@ class Killed(Progress):
             os.kill(os.getpid(), signal.SIGKILL)
         return False
 
-options = TrainingOptions(epochs=3, batch=16, device="cpu", lr=0.01, patience=2, augmentation=Augmentation(shift=1))
-result = train("net.onnx", "data.npz", options, checkpoint="run", checkpoint_seconds=0.0, resume=True, progress=Killed())
+options = TrainingOptions(
+    epochs=3, batch=16, device="cpu", lr=0.01, patience=2, augmentation=Augmentation(shift=1)
+)
+result = train(
+    "net.onnx", "data.npz", options,
+    checkpoint="run", checkpoint_seconds=0.0, resume=True, progress=Killed(),
+)
 result.save(sys.argv[1])
 """
 
@@ -314,8 +329,9 @@ def test_run_that_is_killed_twice_ends_with_the_same_bytes(tmp_path: Path) -> No
 
     def run(kill_after: int) -> int:
         # Two checks are made a step, and an epoch has three steps: 3 and 9 fall into the middle of epochs.
+        environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         command: Sequence[str | Path] = [sys.executable, "run.py", "out.onnx", str(kill_after)]
-        return subprocess.run(command, cwd=tmp_path, check=False, env={"PYTHONPATH": str(ROOT)}).returncode
+        return subprocess.run(command, cwd=tmp_path, check=False, env=environment).returncode
 
     assert run(kill_after=3) == -signal.SIGKILL
     assert run(kill_after=9) == -signal.SIGKILL
@@ -335,7 +351,7 @@ def test_run_that_is_killed_twice_ends_with_the_same_bytes(tmp_path: Path) -> No
 @pytest.mark.parametrize("steps", range(1, 12, 3))
 def test_run_resumes_bit_identical_from_any_step(tmp_path: Path, steps: int) -> None:
     model, options = early_exit_cnn(), _options(epochs=2)
-    with pytest.raises(_Stopped):
+    with pytest.raises(_StoppedError):
         train(model, DATA, options, checkpoint=tmp_path, checkpoint_seconds=0.0, progress=_StopAt(steps))
     resumed = train(model, DATA, options, checkpoint=tmp_path, resume=True)
     assert resumed.to_bytes() == train(model, DATA, options).to_bytes()

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 
 from qutec.errors import ModelError, UnsupportedModelError  # noqa: E402
 from qutec.train.module import OnnxModule, write_back  # noqa: E402
-from qutec.train.weights import find_weights, give_own_copies  # noqa: E402
+from qutec.train.weights import find_weights, give_own_copies, merge_copies  # noqa: E402
 from tests.onnx_models import text  # noqa: E402
 from tests.train.graphs import Array, by_ort, early_exit_cnn, initializers, single  # noqa: E402
 
@@ -105,7 +105,7 @@ def test_unsupported_operators_are_all_listed() -> None:
 def test_unsupported_use_of_a_known_operator_is_named() -> None:
     model = single("MaxPool", (2, 6, 6), outputs=2, kernel_shape=[2, 2])
     model.graph.output[1].type.tensor_type.elem_type = onnx.TensorProto.INT64
-    with pytest.raises(UnsupportedModelError, match="MaxPool.*first output"):
+    with pytest.raises(UnsupportedModelError, match=r"MaxPool.*first output"):
         _module(model)
 
 
@@ -117,7 +117,7 @@ def test_failing_node_is_named() -> None:
 
 def test_half_precision_weights_are_refused() -> None:
     model = single("MatMul", (4,), (np.ones((4, 2), np.float16),))
-    with pytest.raises(UnsupportedModelError, match="c0.*FLOAT16"):
+    with pytest.raises(UnsupportedModelError, match=r"c0.*FLOAT16"):
         _module(model)
 
 
@@ -146,7 +146,8 @@ def test_preprocessing_scalars_and_shapes_are_not_trained() -> None:
         """g (float[N, 2] x) => (float[N, 3] y)
         <float[2] mean = {0.5, 0.4}, float[2] std = {0.2, 0.3}, float[2, 3] w = {1, 2, 3, 4, 5, 6},
          float[3] b = {1, 2, 3}, float three = {3.0}, float[3] gain = {1, 2, 3}>
-        { c = Sub(x, mean) d = Div(c, std) e = MatMul(d, w) f = Add(e, b) h = Add(f, three) y = Mul(h, gain) }"""
+        { c = Sub(x, mean) d = Div(c, std) e = MatMul(d, w) f = Add(e, b) h = Add(f, three)
+          y = Mul(h, gain) }"""
     )
     assert set(_module(model).weights) == {"w", "b", "gain"}
 
@@ -282,6 +283,16 @@ def test_constants_that_an_exporter_stored_once_get_copies_of_their_own() -> Non
     x = np.random.default_rng(0).standard_normal((3, 2, 4, 4)).astype(np.float32)
     np.testing.assert_array_equal(by_ort(proto, x)["y"], by_ort(ir.to_proto(model), x)["y"])
     assert not give_own_copies(model, frozenset())
+    onnx.checker.check_model(ir.to_proto(model))
+
+
+def test_copies_that_stayed_equal_are_shared_again() -> None:
+    model = ir.from_proto(_shared_constants())
+    copies = give_own_copies(model, frozenset())
+    one_bias = next(name for name, original in copies.items() if original == "zeros")
+    model.graph.initializers[one_bias].const_value = ir.tensor(np.ones(2, np.float32), name=one_bias)
+    merge_copies(model, copies)
+    assert set(model.graph.initializers) == {"zeros", "ones", "w", one_bias}
     onnx.checker.check_model(ir.to_proto(model))
 
 

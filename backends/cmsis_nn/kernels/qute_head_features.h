@@ -6,12 +6,20 @@
 #include "qute_kernels.h"
 #include "qute_requantize.h"
 
-/* A loop that is not worth its unrolled copies. */
 #if defined(__GNUC__)
 #define QUTE_NOINLINE static __attribute__((noinline))
 #else
 #define QUTE_NOINLINE static
 #endif
+
+/* `value`, unknown to the compiler: it makes no copy of a loop for a step of 1. */
+QUTE_INLINE int32_t qute_any(int32_t value)
+{
+#if defined(__GNUC__)
+    __asm__("" : "+r"(value));
+#endif
+    return value;
+}
 
 /* One axis of a convolution. Steps are bytes from one pixel of the map, and from one tap of a kernel, to the next. */
 typedef struct {
@@ -32,8 +40,8 @@ QUTE_INLINE qute_head_axis qute_head_rows(const qute_head_features_params *param
     axis.outputs = params->output_height;
     axis.stride = params->stride_height;
     axis.padding = params->padding_height;
-    axis.input_step = params->input_width * params->channels;
-    axis.weight_step = params->kernel_width * params->channels;
+    axis.input_step = qute_any(params->input_width * params->channels);
+    axis.weight_step = qute_any(params->kernel_width * params->channels);
     return axis;
 }
 
@@ -45,8 +53,8 @@ QUTE_INLINE qute_head_axis qute_head_columns(const qute_head_features_params *pa
     axis.outputs = params->output_width;
     axis.stride = params->stride_width;
     axis.padding = params->padding_width;
-    axis.input_step = params->channels;
-    axis.weight_step = params->channels;
+    axis.input_step = qute_any(params->channels);
+    axis.weight_step = qute_any(params->channels);
     return axis;
 }
 

@@ -144,7 +144,7 @@ typedef struct {
     tap_plan tap[MAX_TAPS];
 } plan;
 
-static lines lines_of_tap(const qute_head_axis *axis, int32_t tap)
+QUTE_NOINLINE lines lines_of_tap(const qute_head_axis *axis, int32_t tap)
 {
     const int32_t base = tap - axis->padding;
     int32_t begin = base < 0 ? -base : 0;
@@ -167,7 +167,7 @@ static int32_t line_at(const qute_head_axis *axis, int32_t tap, int32_t distance
     return line >= 0 && line < axis->size ? line * axis->input_step + start : -1;
 }
 
-static void plan_tap(const plan *p, int32_t y, int32_t x, int32_t input_offset, tap_plan *tap)
+QUTE_NOINLINE void plan_tap(const plan *p, int32_t y, int32_t x, int32_t input_offset, tap_plan *tap)
 {
     lines rows = lines_of_tap(&p->rows, y);
     lines columns = lines_of_tap(&p->columns, x);
@@ -202,7 +202,7 @@ static void plan_tap(const plan *p, int32_t y, int32_t x, int32_t input_offset, 
 }
 
 /* Plans the sums over `count` rows of outputs from `first` on. */
-static void make_plan(plan *p, const qute_head_axis *rows, int32_t first, int32_t count, int32_t input_offset)
+QUTE_NOINLINE void make_plan(plan *p, const qute_head_axis *rows, int32_t first, int32_t count, int32_t input_offset)
 {
     tap_plan *tap = p->tap;
     p->rows = *rows;
@@ -240,8 +240,28 @@ QUTE_NOINLINE void sum_taps(const plan *p, const int8_t *input, lane_sums *sums)
     }
 }
 
-/* The features of one block of channels, the first of which is `channel`, for heads `first` to `last` - 1. `whole` is
- * set where the plan is that of all rows of outputs. */
+/* Adds weights * sums over all taps to the lanes of `totals`. */
+QUTE_NOINLINE void add_kernel(const plan *p, const int8_t *weights, const lane_sums *sums, int32_t *totals)
+{
+    for (int32_t y = p->rows.taps; y > 0; y--) {
+        add_products(weights, p->columns.weight_step, sums, p->columns.taps, totals);
+        weights += p->rows.weight_step;
+        sums += p->columns.taps;
+    }
+}
+
+QUTE_NOINLINE void store_block(
+    const qute_head_features_params *params, const int32_t *totals, int32_t index, int16_t *output)
+{
+    const int32_t pixels = params->output_height * params->output_width;
+    for (const int32_t *end = totals + LANES; totals != end; totals++) {
+        output[index] = qute_head_feature(params, *totals + pixels * params->bias[index], index);
+        index++;
+    }
+}
+
+/* The features of the block of channels from `channel` on, for `heads` heads. `whole` is set where the plan is that of
+ * all rows of outputs. */
 static void features_of_block(const qute_head_features_params *params,
                               plan *p,
                               const qute_head_axis *rows,
@@ -249,42 +269,33 @@ static void features_of_block(const qute_head_features_params *params,
                               const int8_t *input,
                               int32_t channel,
                               int32_t first,
-                              int32_t last,
+                              int32_t heads,
                               int16_t *output)
 {
-    const int32_t pixels = params->output_height * params->output_width;
     const int32_t kernel = p->taps * params->channels;
     const int32_t band = MAX_PIXELS / p->columns.outputs;
-    int32_t totals[MAX_HEADS][LANES] = {{0}};
+    int32_t totals[MAX_HEADS * LANES] = {0};
     lane_sums sums[MAX_TAPS];
 
     for (int32_t row = 0; row < rows->outputs; row += band) {
+        const int8_t *weights = params->weights + first * kernel + channel;
         const int32_t left = rows->outputs - row;
         if (!whole) {
             make_plan(p, rows, row, left < band ? left : band, params->input_offset);
         }
         sum_taps(p, input + channel, sums);
-        for (int32_t head = first; head < last; head++) {
-            const int8_t *weights = params->weights + head * kernel + channel;
-            const lane_sums *row_sums = sums;
-            for (int32_t y = p->rows.taps; y > 0; y--) {
-                add_products(weights, p->columns.weight_step, row_sums, p->columns.taps, totals[head - first]);
-                weights += p->rows.weight_step;
-                row_sums += p->columns.taps;
-            }
+        for (int32_t head = 0; head < heads; head++) {
+            add_kernel(p, weights, sums, totals + head * LANES);
+            weights += kernel;
         }
     }
-    for (int32_t head = first; head < last; head++) {
-        const int32_t index = head * params->channels + channel;
-        for (int32_t lane = 0; lane < LANES; lane++) {
-            const int32_t sum = totals[head - first][lane] + pixels * params->bias[index + lane];
-            output[index + lane] = qute_head_feature(params, sum, index + lane);
-        }
+    for (int32_t head = 0; head < heads; head++) {
+        store_block(params, totals + head * LANES, (first + head) * params->channels + channel, output);
     }
 }
 
 /* A feature tap by tap, for kernels and maps that no plan is made for. `input` and `weights` start at the channel. */
-static int32_t sum_by_tap(
+QUTE_NOINLINE int32_t sum_by_tap(
     const qute_head_axis *rows, const qute_head_axis *columns, const int8_t *input, int32_t offset, const int8_t *weights)
 {
     int32_t total = 0;
@@ -305,7 +316,7 @@ static int32_t sum_by_tap(
     return total;
 }
 
-static void features_by_tap(const qute_head_features_params *params,
+QUTE_NOINLINE void features_by_tap(const qute_head_features_params *params,
                             const qute_head_axis *rows,
                             const qute_head_axis *columns,
                             const int8_t *input,
@@ -352,10 +363,11 @@ void qute_head_features_s8(const qute_head_features_params *params, const int8_t
         p.rows = rows;
     }
     for (int32_t first = 0; first < params->heads; first += MAX_HEADS) {
-        const int32_t last = first + MAX_HEADS < params->heads ? first + MAX_HEADS : params->heads;
+        const int32_t left = params->heads - first;
+        const int32_t heads = left < MAX_HEADS ? left : MAX_HEADS;
         for (int32_t next = 0; next < channels; next += LANES) {
             const int32_t channel = next + LANES <= channels ? next : channels - LANES;
-            features_of_block(params, &p, &rows, whole, input, channel, first, last, output);
+            features_of_block(params, &p, &rows, whole, input, channel, first, heads, output);
         }
     }
 }

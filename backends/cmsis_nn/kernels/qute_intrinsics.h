@@ -78,6 +78,14 @@ QUTE_INLINE uint32_t qute_pair(int32_t value)
     return ((uint32_t)value & 0xffffU) | ((uint32_t)value << 16);
 }
 
+/* The low halves of two words, the second one above. */
+QUTE_INLINE uint32_t qute_pkhbt(int32_t low, int32_t high)
+{
+    uint32_t result;
+    __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(result) : "r"(low), "r"(high));
+    return result;
+}
+
 /* Bytes 0 and 2 as two int16. */
 QUTE_INLINE uint32_t qute_sxtb16(uint32_t bytes)
 {

@@ -44,5 +44,8 @@ int qute_monitor_push(qute_monitor *monitor, int32_t confidence_q30)
 
 uint16_t qute_monitor_mean(const qute_monitor *monitor)
 {
-    return monitor->count != 0 ? (uint16_t)((monitor->sum << 8) / monitor->count) : 0;
+    if (monitor->count == 0) {
+        return 0;
+    }
+    return (uint16_t)((monitor->sum << 8) / monitor->count);
 }
