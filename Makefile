@@ -5,10 +5,14 @@ VENV ?= .venv
 PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$python && break; done)
 JOBS ?= 2
+# What is installed for development. `EXTRAS=dev,demo,train` brings torch, and with it the tests of training.
+EXTRAS ?= dev,demo
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 TYPED_TREE := build/types
+comma := ,
+DEV := $(VENV)/.stamp-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help venv lint types test demo bench clean
@@ -16,14 +20,14 @@ TYPED_TREE := build/types
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:.*## /\t/' | expand -t 10
 
-venv: $(VENV)/.stamp-dev  ## make .venv with everything that development needs
+venv: $(DEV)  ## make .venv with everything that development needs
 
-lint: $(VENV)/.stamp-dev  ## ruff: rules and formatting
+lint: $(DEV)  ## ruff: rules and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
 # passes/ and backends/ are installed below qutec; mypy sees that layout in a tree of links, made anew each time.
-types: $(VENV)/.stamp-dev  ## mypy --strict
+types: $(DEV)  ## mypy --strict
 	@rm -rf $(TYPED_TREE) && mkdir -p $(TYPED_TREE)/qutec
 	@ln -s $(CURDIR)/qutec/* $(CURDIR)/passes $(CURDIR)/backends $(TYPED_TREE)/qutec/
 	@ln -s $(CURDIR)/models $(TYPED_TREE)/models
@@ -36,7 +40,7 @@ test: lint types  ## lint, types, then the tests
 demo: $(VENV)/.stamp-demo  ## compile the demo network and run it on an emulated Cortex-M4
 	$(BIN)/python -m models.demo
 
-bench: $(VENV)/.stamp-dev  ## run every script of benchmarks/
+bench: $(DEV)  ## run every script of benchmarks/
 	@set -e; for script in benchmarks/[!_]*.py; do \
 		test -e "$$script" || { echo "benchmarks/ holds no script" >&2; exit 1; }; \
 		module=$$(basename "$$script" .py); \
@@ -52,8 +56,8 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip' || { echo "$(PYTHON) cannot make environments; Debian: apt install python3-venv" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.stamp-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP_INSTALL) --editable '.[dev,demo]'
+$(DEV): pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) --editable '.[$(EXTRAS)]'
 	@touch $@
 
 $(VENV)/.stamp-demo: pyproject.toml constraints.txt | $(VENV)/bin/python

@@ -59,9 +59,7 @@ class RunResult:
         total = self.emulation.instructions or 0
         lines = [f"target        {self.target}"]
         for name, values in self.outputs.items():
-            flat = values.reshape(-1)
-            shown = " ".join(f"{value:.3f}" for value in flat[:16]) + (" ..." if flat.size > 16 else "")
-            lines.append(f"{name:<13} {shown}   (largest: {int(flat.argmax())})")
+            lines.append(f"{name:<13} {_words(values.reshape(-1))}")
         lines += [
             f"instructions  {total:,}",
             f"stack         {self.emulation.stack_bytes:,} bytes",
@@ -73,6 +71,13 @@ class RunResult:
             short = name if len(name) <= 48 else "..." + name[-45:]
             lines.append(f"{short:<50}{count:>14,}{count / total if total else 0:>8.1%}")
         return "\n".join(lines)
+
+
+def _words(values: npt.NDArray[np.float32]) -> str:
+    if values.size == 1:
+        return f"{values[0]:g}"
+    shown = " ".join(f"{value:.3f}" for value in values[:16]) + (" ..." if values.size > 16 else "")
+    return f"{shown}   (largest: {int(values.argmax())})"
 
 
 def run_project(

@@ -1,7 +1,7 @@
 """The accuracy-drop monitor of the device (kernels/qute_monitor.h) in Python, equal to the bit.
 
-QUTE raises the alarm when the mean confidence of the last m inferences falls below a threshold rho. Confidences
-are kept in one byte each, as round(255 * confidence) with halves up.
+QUTE raises the alarm when the mean confidence of the last m inferences falls below a threshold rho.
+Confidences are kept in one byte each, as round(255 * confidence) with halves up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CONFIDENCE_ONE", "MAX_LENGTH", "Monitor", "quantize_confidence", "threshold_code", "window_alarms"]
+__all__ = [
+    "CONFIDENCE_ONE",
+    "MAX_LENGTH",
+    "Monitor",
+    "quantize_confidence",
+    "threshold_code",
+    "window_alarms",
+]
 
 CONFIDENCE_ONE = 1 << 30
 """A confidence of 1, as the device gives it (Q30)."""

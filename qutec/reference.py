@@ -10,8 +10,9 @@ the plan to prove that this makes no difference. Bytes that nobody has written h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias, assert_never
+from typing import TypeAlias, TypeVar, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,8 @@ Int8Array: TypeAlias = npt.NDArray[np.int8]
 
 Buffers: TypeAlias = dict[str, Int8Array]
 """Memory by buffer name, [batch, bytes]; rows of a constant are one array, read-only."""
+
+_Number = TypeVar("_Number", bound=np.generic)
 
 UNWRITTEN = -86
 """0xAA: what a buffer holds before its first writer."""
@@ -187,12 +190,14 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
         case HeadFeatures():
             return _bytes(heads.head_features(call, _map(buffers, call.input, call.input_shape)))
         case HeadLogits():
-            count = call.heads * call.inputs
-            inputs = _wide_array(buffers, call.input, count, call.input_bits)
-            return _bytes(heads.head_logits(call, inputs.reshape(-1, call.heads, call.inputs)))
+            shape = (call.heads, call.inputs)
+            if call.input_bits == 8:
+                return _bytes(heads.head_logits(call, _array(buffers, call.input, shape)))
+            return _bytes(heads.head_logits(call, _wide_array(buffers, call.input, shape, np.dtype("<i2"))))
         case HeadUncertainty():
-            logits = _wide_array(buffers, call.input, call.heads * call.classes, 32)
-            return _bytes(heads.head_uncertainty(call, logits.reshape(-1, call.heads, call.classes)))
+            shape = (call.heads, call.classes)
+            logits = _wide_array(buffers, call.input, shape, np.dtype("<i4"))
+            return _bytes(heads.head_uncertainty(call, logits))
         case _:
             assert_never(call)
 
@@ -257,11 +262,11 @@ def _array(buffers: Buffers, tensor: Tensor, shape: tuple[int, ...]) -> Int8Arra
 
 
 def _wide_array(
-    buffers: Buffers, tensor: Tensor, count: int, bits: int
-) -> npt.NDArray[np.int8] | npt.NDArray[np.int16] | npt.NDArray[np.int32]:
-    """[batch, count] of little-endian values of so many bits."""
-    memory = np.ascontiguousarray(_array(buffers, tensor, (count * bits // 8,)))
-    return memory.view(f"<i{bits // 8}")
+    buffers: Buffers, tensor: Tensor, shape: tuple[int, ...], dtype: np.dtype[_Number]
+) -> npt.NDArray[_Number]:
+    """[batch, *shape]: a contiguous tensor of values wider than a byte."""
+    memory = np.ascontiguousarray(_array(buffers, tensor, (math.prod(shape) * dtype.itemsize,)))
+    return memory.view(dtype).reshape(len(memory), *shape)
 
 
 def _bytes(values: npt.NDArray[np.int16] | npt.NDArray[np.int32]) -> Int8Array:

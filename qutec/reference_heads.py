@@ -1,11 +1,14 @@
 """The arithmetic of QUTE heads on numpy arrays, to the bit; `qutec.reference` runs it on buffers.
 
-Errors of `head_uncertainty` against real arithmetic on the same logits. Exponentials are
-within 2**-30 (table and cubic, each product truncated), the sum of them is exact but for that, and its
-reciprocal is within 2**-29 of itself. A probability is rounded once, so it stays within 2**-28 of the true one,
-and all of them add up to 1 within L * 2**-30 + 2**-26. Logarithms to base 2 are within 2**-21. An entropy is a
-mean of logarithms, weighted with probabilities that may each be off by 2**-30: for up to 1000 classes it is
-within 2**-15 nats, of which rounding to Q16 takes 2**-17; the disagreement, a difference of two, is within 2**-14.
+Errors of `head_uncertainty` against real arithmetic on the same logits, up to 1000 classes:
+
+- Exponentials (table and cubic) are within 2**-29.9, the largest being 1; their sum is kept in Q51, so that
+  tails count which no single class shows; its reciprocal (Newton) is within a factor of 1 + 2**-29.9.
+- A probability is cut at 2**-31 for each head and rounded once: within 2**-28. All together are 1 within
+  L * 2**-30 + 2**-28.
+- Logarithms (table and cubic) are within 2**-24. An entropy is their mean, weighted with probabilities that
+  are off by 2**-30 where the logarithm to base 2 is at most 31: within L * 2**-25.5 + 2**-17 (rounding to
+  Q16), which is 2**-15. The disagreement, a difference of two such means, is within 2**-14.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ def head_features(call: HeadFeatures, values: Int8Array) -> Int16Array:
     inside[...] = values[:, : inside.shape[1], : inside.shape[2]].astype(np.int64) + call.input_offset
     features = np.empty((len(values), heads, channels), np.int16)
     for head in range(heads):
-        total = np.broadcast_to(call.bias[head].astype(np.int64), (len(values), height, width, channels)).copy()
+        total = np.zeros((len(values), height, width, channels), np.int64) + call.bias[head]
         for y, x in np.ndindex(kernel_y, kernel_x):
             rows = slice(y, y + (height - 1) * stride_y + 1, stride_y)
             columns = slice(x, x + (width - 1) * stride_x + 1, stride_x)
@@ -76,7 +79,7 @@ def head_logits(call: HeadLogits, values: npt.NDArray[np.int8] | Int16Array) -> 
 
 
 def head_uncertainty(call: HeadUncertainty, logits: Int32Array) -> Int32Array:
-    """logits [batch, K, L] -> probabilities, label, confidence, entropy, disagreement, abstain [batch, L + 5]."""
+    """logits [batch, K, L] -> [batch, L + 5]: probabilities, then the five scalars of `HeadUncertainty`."""
     below = logits.max(axis=2, keepdims=True).astype(np.int64) - logits
     octaves = below >> _FRACTION_BITS
     power = _exp2_of_fraction(below)
@@ -122,7 +125,8 @@ def _exp2_of_fraction(x: Int64Array) -> Int64Array:
     power = _POWER_OF_TWO[(x >> 15) & 31]
     first, second, third = _EXP2_CUBIC
     slope = first - _mul_high(rest, second - _mul_high(rest, third))
-    return power - _mul_high(power, _mul_high(rest, slope))
+    result: Int64Array = power - _mul_high(power, _mul_high(rest, slope))
+    return result
 
 
 def _log2_of_mantissa(m: Int64Array) -> Int64Array:
@@ -132,12 +136,13 @@ def _log2_of_mantissa(m: Int64Array) -> Int64Array:
     first, second, third = _LOG2_CUBIC
     slope = second - ((t * third >> 32) >> 3)
     slope = first - ((t * slope >> 32) >> 4)
-    return (index << 21) + ((t * slope >> 32) >> 7)
+    result: Int64Array = (index << 21) + ((t * slope >> 32) >> 7)
+    return result
 
 
 def _reciprocal_of_mantissa(m: Int64Array) -> Int64Array:
     """1 / m in Q31 for m in [1, 2) in Q31."""
-    r = _POWER_OF_TWO[_RECIPROCAL_INDEX[(m >> 26) & 31]]
+    r: Int64Array = _POWER_OF_TWO[_RECIPROCAL_INDEX[(m >> 26) & 31]]
     for _ in range(3):
         r = r + (r * (_ONE_Q30 - _mul_high(m, r)) >> 30)
     return np.minimum(r, _ONE_Q31)

@@ -13,7 +13,6 @@ from qutec.program import (
     Int8Array,
     Int32Array,
     Pair,
-    Tensor,
     feature_bound,
     logit_bound,
 )
@@ -55,7 +54,7 @@ def head_features(
         weights=int8(rng, heads, *kernel, channels),
         bias=rng.integers(-limit, limit, (heads, channels)).astype(np.int32),
         multiplier=_multipliers(rng, heads, channels),
-        shift=rng.integers(-gain - 4, 1, (heads, channels)).astype(np.int32),
+        shift=rng.integers(-gain - 8, -gain + 2, (heads, channels)).astype(np.int32),
         stride=stride,
         padding=(padding[0], padding[1]),
         input_offset=int(rng.choice([-127, 0, 128, rng.integers(-127, 129)])),
@@ -99,7 +98,7 @@ def head_uncertainty(
 
 
 def logits(rng: np.random.Generator, batch: int, heads: int, classes: int) -> Int32Array:
-    """[batch, heads, classes] in Q11.20: spreads from none to all of int32, ties, and tails that just vanish."""
+    """[batch, heads, classes] in Q11.20: any spread, ties, and tails that just vanish."""
     unit = 1 << 20
     values = np.empty((batch, heads, classes), np.int64)
     for i in range(batch):

@@ -6,7 +6,6 @@ import ctypes
 import shutil
 import subprocess
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest

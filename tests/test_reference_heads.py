@@ -1,4 +1,4 @@
-"""The arithmetic of QUTE heads against Python integers, against float64, and against scipy-free definitions."""
+"""The arithmetic of QUTE heads against Python integers and against float64."""
 
 from __future__ import annotations
 
@@ -138,7 +138,8 @@ def test_4096_equal_logits_are_the_widest_sum() -> None:
 def test_certain_heads_give_exact_results(heads: int) -> None:
     logits = np.full((1, heads, 4), -(1 << 31), np.int32)
     logits[:, :, 2] = (1 << 31) - 1
-    label, confidence, entropy_q16, disagreement, abstain = head_uncertainty(uncertainty(heads, 4), logits)[0, 4:]
+    result = head_uncertainty(uncertainty(heads, 4), logits)[0]
+    label, confidence, entropy_q16, disagreement, abstain = result[4:]
     assert (label, entropy_q16, disagreement, abstain) == (2, 0, 0, 0)
     assert abs(int(confidence) - Q30) <= 1
 

@@ -29,11 +29,8 @@ def write_head_call(
             statement = _features(index, call, address, const_data)
         case HeadLogits():
             statement = _logits(index, call, address, const_data)
-        case HeadUncertainty():
-            statement = (
-                f"qute_head_uncertainty_s32({_wide(address(call.input), 32, const=True)}, {call.heads}, "
-                f"{call.classes}, {call.abstain_below}, {_wide(address(call.output), 32)});"
-            )
+        case _:
+            statement = _uncertainty(call, address)
     return f"{statement}\nreturn ARM_CMSIS_NN_SUCCESS;"
 
 
@@ -62,6 +59,12 @@ def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstDat
     if call.input_bits == 16:
         source = _wide(source, 16, const=True)
     return f"qute_head_logits_s{call.input_bits}(&{params}, {source}, {_wide(address(call.output), 32)});"
+
+
+def _uncertainty(call: HeadUncertainty, address: Address) -> str:
+    source, target = _wide(address(call.input), 32, const=True), _wide(address(call.output), 32)
+    sizes = f"{call.heads}, {call.classes}, {call.abstain_below}"
+    return f"qute_head_uncertainty_s32({source}, {sizes}, {target});"
 
 
 def _params(

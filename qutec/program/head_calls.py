@@ -1,4 +1,4 @@
-"""Kernel calls of QUTE heads: pooled depthwise features, one dense layer a head, and the uncertainty of it all.
+"""Kernel calls of QUTE heads: pooled depthwise features, a dense layer for each head, and uncertainty.
 
 Values wider than a byte are little-endian, and their tensors start at multiples of 4 bytes of a buffer.
 """

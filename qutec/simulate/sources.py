@@ -68,7 +68,8 @@ def _library_sources(cmsis_nn: Path) -> list[Path]:
 def _stage_own_kernels(kernels: Path, folder: Path) -> Path:
     """A copy of the kernels that Arm's library does not have, out of reach of the bundled arm_* headers.
 
-    A quoted include looks next to the including file first, so the originals would still find the bundled headers.
+    A quoted include looks next to the including file first, so the originals would still find the bundled
+    headers.
     """
     folder.mkdir()
     for name in [*own_sources(kernels), *(path.name for path in kernels.glob("qute_*.h"))]:

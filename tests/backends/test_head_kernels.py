@@ -1,4 +1,4 @@
-"""The kernels of QUTE heads, emitted as C: host, Cortex-M4 and cores without DSP, bit for bit as the reference."""
+"""The kernels of QUTE heads, emitted as C, against the reference: host, Cortex-M with and without DSP."""
 
 from __future__ import annotations
 

@@ -1,0 +1,44 @@
+"""How a reference network is trained: the rows of the table in Ghanathe & Wilton, "QUTE" (arXiv 2404.12599)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qutec.train import Augmentation, OptimizerName, TrainingOptions
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Length and optimizer of a training run, and the number of heads that the paper attaches.
+
+    The learning rate is multiplied by `lr_decay` after every `lr_decay_epochs` epochs.
+    """
+
+    epochs: int
+    batch: int
+    lr: float
+    lr_decay: float
+    heads: int
+    lr_decay_epochs: int = 1
+    optimizer: OptimizerName = OptimizerName.ADAM
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def options(self, *, seed: int = 0, epochs: int | None = None, transfer: bool = True) -> TrainingOptions:
+        """The recipe as options of `qutec.train`, with another number of epochs where one is given.
+
+        Raises:
+            UsageError: a number out of range.
+        """
+        return TrainingOptions(
+            epochs=self.epochs if epochs is None else epochs,
+            batch=self.batch,
+            lr=self.lr,
+            lr_decay=self.lr_decay,
+            lr_decay_epochs=self.lr_decay_epochs,
+            optimizer=self.optimizer,
+            augmentation=self.augmentation,
+            seed=seed,
+            transfer=transfer,
+        )
