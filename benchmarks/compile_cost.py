@@ -125,7 +125,7 @@ def _measured(network: Network) -> Cost:
     )
 
 
-def _run(command: Sequence[str], log: Path) -> _Run:
+def _run(command: list[str], log: Path) -> _Run:
     """One process to its end; Linux counts its memory in KiB, macOS in bytes."""
     begin = time.perf_counter()
     with log.open("wb") as stream:

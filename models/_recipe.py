@@ -11,8 +11,10 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """Length and optimizer of a training run, and the number of heads that the paper attaches.
+    """Length and optimizer of a training run, and the early exits that the paper attaches.
 
+    `places` names the values of the exported network that the early exits branch from; where it is empty,
+    `heads` of them are spread over the trunk.
     The learning rate is multiplied by `lr_decay` after every `lr_decay_epochs` epochs.
     """
 
@@ -21,6 +23,7 @@ class Recipe:
     lr: float
     lr_decay: float
     heads: int
+    places: tuple[str, ...] = ()
     lr_decay_epochs: int = 1
     optimizer: OptimizerName = OptimizerName.ADAM
     augmentation: Augmentation = field(default_factory=Augmentation)

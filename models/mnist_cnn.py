@@ -8,24 +8,38 @@ Every convolution is 3x3, followed by batch normalisation and ReLU: 1,402 parame
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from models._export import GlobalAverage, convolution, export_classifier, parameters
+from models._export import (
+    GlobalAverage,
+    Shape,
+    convolution,
+    export_classifier,
+    export_command,
+    parameters,
+)
 from models._recipe import Recipe
 from qutec.train import Augmentation
 
 __all__ = ["CLASSES", "RECIPE", "SHAPE", "MnistCnn", "export", "main"]
 
 CLASSES = 10
-SHAPE = (1, 28, 28)
+SHAPE: Shape = (1, 28, 28)
 """Channels, height and width of the input."""
 
-RECIPE = Recipe(epochs=20, batch=256, lr=1e-3, lr_decay=0.99, heads=2, augmentation=Augmentation(shift=2))
+RECIPE = Recipe(
+    epochs=20,
+    batch=256,
+    lr=1e-3,
+    lr_decay=0.99,
+    heads=2,
+    places=("relu_1", "relu_2"),
+    augmentation=Augmentation(shift=2),
+)
 
 _LAYERS = ((4, 2), (6, 2), (8, 1), (8, 1))
 """Channels and stride of each convolution."""
@@ -39,7 +53,7 @@ class MnistCnn(nn.Module):
         layers: list[nn.Module] = []
         inputs = SHAPE[0]
         for outputs, stride in _LAYERS:
-            layers += [*convolution(inputs, outputs, 3, stride), nn.ReLU()]
+            layers += [*convolution(inputs, outputs, (3, 3), stride), nn.ReLU()]
             inputs = outputs
         self.trunk = nn.Sequential(*layers)
         self.final = nn.Sequential(GlobalAverage(), nn.Linear(inputs, CLASSES))
@@ -60,11 +74,7 @@ def export(path: Path, *, seed: int = 0) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and export."""
-    parser = argparse.ArgumentParser(prog="python -m models.mnist_cnn", description="4-layer CNN for MNIST.")
-    parser.add_argument("output", type=Path, metavar="ONNX", help="where to export to")
-    parser.add_argument("--seed", type=int, default=0, help="of the initial weights")
-    options = parser.parse_args(arguments)
-    print(f"{options.output}: {export(options.output, seed=options.seed):,} parameters")
+    export_command("mnist_cnn", "4-layer CNN for MNIST", MnistCnn, SHAPE, arguments)
 
 
 if __name__ == "__main__":

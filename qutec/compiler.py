@@ -155,7 +155,8 @@ def _with_exits(
         views = any(head.kind == "early_view" for head in read_heads(loaded.model))
         exits = "qute" if views else "all"
     selected = SelectExitsPass(exits)(loaded.model)
-    model, heads = selected.model, ()
+    model = selected.model
+    heads: tuple[str, ...] = ()
     if selected.modified and steps is not None:
         steps.write("select_exits", model)
     if exits in ("qute", "ensemble"):

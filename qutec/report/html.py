@@ -11,7 +11,8 @@ from qutec.report.data import Report
 __all__ = ["report_html"]
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --page: #fff; --warn: #9a3412 }
+:root { color-scheme: light dark;
+  --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --page: #fff; --warn: #9a3412 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --page: #0d1117; --warn: #fdba74 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
@@ -19,11 +20,14 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
 h1 { font-size: 1.4rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
 .soft { color: var(--soft); overflow-wrap: anywhere } .warn { color: var(--warn); font-weight: 600 }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .75rem 1.5rem }
-dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums }
+dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.15rem;
+  font-variant-numeric: tabular-nums }
 dd small { display: block; color: var(--soft); font-size: .8rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric:
+  tabular-nums }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap }
-th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: hidden; text-overflow: ellipsis }
+th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: hidden;
+  text-overflow: ellipsis }
 th:nth-child(2), td:nth-child(2) { text-align: left }
 svg { max-width: 100%; height: auto }
 """

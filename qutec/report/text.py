@@ -24,10 +24,13 @@ def report_text(report: Report) -> str:
         f"int8        {report.calibration}",
         "",
         f"arena       {report.arena_bytes:,} bytes  {_proof(report)}",
-        f"SRAM        {report.sram_bytes:,} bytes  (arena, context, about {report.stack_estimate_bytes:,} of stack)"
+        f"SRAM        {report.sram_bytes:,} bytes  "
+        f"(arena, context, about {report.stack_estimate_bytes:,} of stack)"
         f"{_budget(report.sram_bytes, report.sram_budget_bytes)}",
-        f"flash       {report.flash_total_bytes:,} bytes  ({report.flash_bytes['weights']:,} weights and constants, "
-        f"about {report.flash_bytes['code']:,} code){_budget(report.flash_total_bytes, report.flash_budget_bytes)}",
+        f"flash       {report.flash_total_bytes:,} bytes  "
+        f"({report.flash_bytes['weights']:,} weights and constants, "
+        f"about {report.flash_bytes['code']:,} code)"
+        f"{_budget(report.flash_total_bytes, report.flash_budget_bytes)}",
         "",
         *_table(report),
     ]

@@ -6,12 +6,6 @@
 #include "qute_kernels.h"
 #include "qute_requantize.h"
 
-#if defined(__GNUC__)
-#define QUTE_NOINLINE static __attribute__((noinline))
-#else
-#define QUTE_NOINLINE static
-#endif
-
 /* `value`, unknown to the compiler: it makes no copy of a loop for a step of 1. */
 QUTE_INLINE int32_t qute_any(int32_t value)
 {
@@ -58,11 +52,20 @@ QUTE_INLINE qute_head_axis qute_head_columns(const qute_head_features_params *pa
     return axis;
 }
 
-/* A sum over all output pixels as a feature; `index` is head * channels + channel. */
-QUTE_INLINE int16_t qute_head_feature(const qute_head_features_params *params, int32_t sum, int32_t index)
+/* Sums over all output pixels as `count` features, from `index` (head * channels + channel) on, `step` apart. */
+QUTE_COLD void qute_store_features(const qute_head_features_params *params,
+                                       const int32_t *sums,
+                                       int32_t count,
+                                       int32_t index,
+                                       int32_t step,
+                                       int16_t *output)
 {
-    const int32_t scaled = qute_requantize(sum, params->multiplier[index], params->shift[index]);
-    return (int16_t)qute_clamp(scaled, INT16_MIN, INT16_MAX);
+#pragma GCC unroll 1
+    for (; count > 0; count--) {
+        const int32_t scaled = qute_requantize(*sums++, params->multiplier[index], params->shift[index]);
+        output[index] = (int16_t)qute_clamp(scaled, INT16_MIN, INT16_MAX);
+        index += step;
+    }
 }
 
 #endif

@@ -18,7 +18,7 @@ QUTE_INLINE int32_t smaller(int32_t a, int32_t b)
 }
 
 /* Any kernel of one head on one channel. `input` and `weights` start at the channel. */
-QUTE_NOINLINE int32_t sum_of_any(const qute_head_axis *rows,
+QUTE_COLD int32_t sum_of_any(const qute_head_axis *rows,
                           const qute_head_axis *columns,
                           const int8_t *input,
                           int32_t offset,
@@ -264,17 +264,6 @@ QUTE_NOINLINE void add_strip(const qute_head_features_params *params,
     }
 }
 
-QUTE_NOINLINE void store_channel(
-    const qute_head_features_params *params, const int32_t *totals, int32_t heads, int32_t index, int16_t *output)
-{
-    const int32_t channels = qute_any(params->channels);
-#pragma GCC unroll 1
-    for (; heads > 0; heads--) {
-        output[index] = qute_head_feature(params, *totals++, index);
-        index += channels;
-    }
-}
-
 /* Kernels of 3x3 and stride 1: `heads` heads from `head` on of one channel. */
 static void features_of_3x3(const qute_head_features_params *params,
                             const int8_t *input,
@@ -309,13 +298,13 @@ static void features_of_3x3(const qute_head_features_params *params,
                       totals);
         }
     }
-    store_channel(params, totals, heads, index, output);
+    qute_store_features(params, totals, heads, index, qute_any(params->channels), output);
 }
 
 #endif
 
 /* Any kernel. The inner loop is along the axis of more taps. */
-static void features_of_any(const qute_head_features_params *params, const int8_t *input, int16_t *output)
+QUTE_NOINLINE void features_of_any(const qute_head_features_params *params, const int8_t *input, int16_t *output)
 {
     const qute_head_axis rows = qute_head_rows(params);
     const qute_head_axis columns = qute_head_columns(params);
@@ -338,9 +327,7 @@ static void features_of_any(const qute_head_features_params *params, const int8_
                          weights + first,
                          params->bias + index + first,
                          totals);
-            for (int32_t i = 0; i < 4; i++) {
-                output[index + first + i] = qute_head_feature(params, totals[i], index + first + i);
-            }
+            qute_store_features(params, totals, 4, index + first, 1, output);
             channel += 4;
         }
 #endif
@@ -351,7 +338,7 @@ static void features_of_any(const qute_head_features_params *params, const int8_
                                              params->input_offset,
                                              weights + channel,
                                              params->bias[index + channel]);
-            output[index + channel] = qute_head_feature(params, total, index + channel);
+            qute_store_features(params, &total, 1, index + channel, 1, output);
         }
         index += channels;
         weights += params->kernel_height * params->kernel_width * channels;

@@ -144,7 +144,7 @@ typedef struct {
     tap_plan tap[MAX_TAPS];
 } plan;
 
-QUTE_NOINLINE lines lines_of_tap(const qute_head_axis *axis, int32_t tap)
+QUTE_COLD lines lines_of_tap(const qute_head_axis *axis, int32_t tap)
 {
     const int32_t base = tap - axis->padding;
     int32_t begin = base < 0 ? -base : 0;
@@ -167,7 +167,7 @@ static int32_t line_at(const qute_head_axis *axis, int32_t tap, int32_t distance
     return line >= 0 && line < axis->size ? line * axis->input_step + start : -1;
 }
 
-QUTE_NOINLINE void plan_tap(const plan *p, int32_t y, int32_t x, int32_t input_offset, tap_plan *tap)
+QUTE_COLD void plan_tap(const plan *p, int32_t y, int32_t x, int32_t input_offset, tap_plan *tap)
 {
     lines rows = lines_of_tap(&p->rows, y);
     lines columns = lines_of_tap(&p->columns, x);
@@ -202,7 +202,7 @@ QUTE_NOINLINE void plan_tap(const plan *p, int32_t y, int32_t x, int32_t input_o
 }
 
 /* Plans the sums over `count` rows of outputs from `first` on. */
-QUTE_NOINLINE void make_plan(plan *p, const qute_head_axis *rows, int32_t first, int32_t count, int32_t input_offset)
+QUTE_COLD void make_plan(plan *p, const qute_head_axis *rows, int32_t first, int32_t count, int32_t input_offset)
 {
     tap_plan *tap = p->tap;
     p->rows = *rows;
@@ -225,15 +225,18 @@ QUTE_NOINLINE void sum_taps(const plan *p, const int8_t *input, lane_sums *sums)
         if (tap->before != 0) {
             sum = sums[-tap->before];
         }
-        if (tap->minus >= 0) {
-            sum = negated(with_run(negated(sum), input + tap->minus, tap->length, step));
-        }
-        if (tap->plus >= 0) {
-            const int8_t *pixel = input + tap->plus;
-            for (int32_t run = tap->runs; run > 0; run--) {
-                sum = with_run(sum, pixel, tap->length, step);
-                pixel += p->row_step;
+        sum = negated(sum);
+#pragma GCC unroll 1
+        for (int32_t pass = 0; pass < 2; pass++) {
+            const int32_t at = pass == 0 ? tap->minus : tap->plus;
+            if (at >= 0) {
+                const int8_t *pixel = input + at;
+                for (int32_t run = tap->runs; run > 0; run--) {
+                    sum = with_run(sum, pixel, tap->length, step);
+                    pixel += p->row_step;
+                }
             }
+            sum = pass == 0 ? negated(sum) : sum;
         }
         *sums++ = added(sum, tap->offset);
         tap++;
@@ -241,7 +244,7 @@ QUTE_NOINLINE void sum_taps(const plan *p, const int8_t *input, lane_sums *sums)
 }
 
 /* Adds weights * sums over all taps to the lanes of `totals`. */
-QUTE_NOINLINE void add_kernel(const plan *p, const int8_t *weights, const lane_sums *sums, int32_t *totals)
+QUTE_INLINE void add_kernel(const plan *p, const int8_t *weights, const lane_sums *sums, int32_t *totals)
 {
     for (int32_t y = p->rows.taps; y > 0; y--) {
         add_products(weights, p->columns.weight_step, sums, p->columns.taps, totals);
@@ -250,19 +253,9 @@ QUTE_NOINLINE void add_kernel(const plan *p, const int8_t *weights, const lane_s
     }
 }
 
-QUTE_NOINLINE void store_block(
-    const qute_head_features_params *params, const int32_t *totals, int32_t index, int16_t *output)
-{
-    const int32_t pixels = params->output_height * params->output_width;
-    for (const int32_t *end = totals + LANES; totals != end; totals++) {
-        output[index] = qute_head_feature(params, *totals + pixels * params->bias[index], index);
-        index++;
-    }
-}
-
 /* The features of the block of channels from `channel` on, for `heads` heads. `whole` is set where the plan is that of
  * all rows of outputs. */
-static void features_of_block(const qute_head_features_params *params,
+QUTE_NOINLINE void features_of_block(const qute_head_features_params *params,
                               plan *p,
                               const qute_head_axis *rows,
                               int32_t whole,
@@ -274,9 +267,15 @@ static void features_of_block(const qute_head_features_params *params,
 {
     const int32_t kernel = p->taps * params->channels;
     const int32_t band = MAX_PIXELS / p->columns.outputs;
-    int32_t totals[MAX_HEADS * LANES] = {0};
+    const int32_t pixels = params->output_height * params->output_width;
+    const int32_t index = first * params->channels + channel;
+    int32_t totals[MAX_HEADS * LANES];
     lane_sums sums[MAX_TAPS];
 
+#pragma GCC unroll 1
+    for (int32_t i = 0; i < heads * LANES; i++) {
+        totals[i] = pixels * params->bias[index + i / LANES * params->channels + i % LANES];
+    }
     for (int32_t row = 0; row < rows->outputs; row += band) {
         const int8_t *weights = params->weights + first * kernel + channel;
         const int32_t left = rows->outputs - row;
@@ -284,18 +283,20 @@ static void features_of_block(const qute_head_features_params *params,
             make_plan(p, rows, row, left < band ? left : band, params->input_offset);
         }
         sum_taps(p, input + channel, sums);
+#pragma GCC unroll 1
         for (int32_t head = 0; head < heads; head++) {
             add_kernel(p, weights, sums, totals + head * LANES);
             weights += kernel;
         }
     }
+#pragma GCC unroll 1
     for (int32_t head = 0; head < heads; head++) {
-        store_block(params, totals + head * LANES, (first + head) * params->channels + channel, output);
+        qute_store_features(params, totals + head * LANES, LANES, index + head * params->channels, 1, output);
     }
 }
 
 /* A feature tap by tap, for kernels and maps that no plan is made for. `input` and `weights` start at the channel. */
-QUTE_NOINLINE int32_t sum_by_tap(
+QUTE_COLD int32_t sum_by_tap(
     const qute_head_axis *rows, const qute_head_axis *columns, const int8_t *input, int32_t offset, const int8_t *weights)
 {
     int32_t total = 0;
@@ -316,7 +317,7 @@ QUTE_NOINLINE int32_t sum_by_tap(
     return total;
 }
 
-QUTE_NOINLINE void features_by_tap(const qute_head_features_params *params,
+QUTE_COLD void features_by_tap(const qute_head_features_params *params,
                             const qute_head_axis *rows,
                             const qute_head_axis *columns,
                             const int8_t *input,
@@ -328,7 +329,8 @@ QUTE_NOINLINE void features_by_tap(const qute_head_features_params *params,
     for (int32_t head = 0; head < params->heads; head++) {
         for (int32_t channel = 0; channel < params->channels; channel++) {
             const int32_t sum = sum_by_tap(rows, columns, input + channel, params->input_offset, weights + channel);
-            output[index] = qute_head_feature(params, sum + pixels * params->bias[index], index);
+            const int32_t total = sum + pixels * params->bias[index];
+            qute_store_features(params, &total, 1, index, 1, output);
             index++;
         }
         weights += params->kernel_height * params->kernel_width * params->channels;

@@ -6,13 +6,16 @@
 #include "qute_kernels.h"
 #include "qute_requantize.h"
 
-/* Classes that share the loads of their features. */
-#define QUTE_LOGIT_ROWS 3
-
-QUTE_INLINE int32_t qute_logit(const qute_head_logits_params *params, int32_t sum, int32_t index)
+/* Requantises the sums of `count` classes from `index` on and adds their biases. */
+QUTE_COLD void qute_store_logits(
+    const qute_head_logits_params *params, const int32_t *sums, int32_t index, int32_t count, int32_t *output)
 {
-    const int32_t scaled = qute_requantize(sum, params->multiplier[index], params->shift[index]);
-    return qute_wrapping_add(scaled, params->bias[index]);
+#pragma GCC unroll 1
+    for (; count > 0; count--) {
+        const int32_t scaled = qute_requantize(*sums++, params->multiplier[index], params->shift[index]);
+        output[index] = qute_wrapping_add(scaled, params->bias[index]);
+        index++;
+    }
 }
 
 #endif

@@ -60,7 +60,7 @@ QUTE_INLINE uint32_t exp2_of_fraction(uint32_t x)
 }
 
 /* log2(m) in Q26 for m in [1, 2) in Q31: m times a power near 1 / m is 1 + t, and log2(1 + t) a cubic. */
-static uint32_t log2_of_mantissa(uint32_t m)
+QUTE_NOINLINE uint32_t log2_of_mantissa(uint32_t m)
 {
     const uint32_t i = reciprocal_index[(m >> 26) & 31U];
     const int32_t t = (int32_t)(mul_high(m, power_of_two[i]) - ONE_Q30) * 32;
@@ -70,9 +70,10 @@ static uint32_t log2_of_mantissa(uint32_t m)
 }
 
 /* 1 / m in Q31 for m in [1, 2) in Q31: three Newton steps from the table. */
-static uint32_t reciprocal_of_mantissa(uint32_t m)
+QUTE_COLD uint32_t reciprocal_of_mantissa(uint32_t m)
 {
     uint32_t r = power_of_two[reciprocal_index[(m >> 26) & 31U]];
+#pragma GCC unroll 1
     for (int32_t step = 0; step < 3; step++) {
         const int32_t error = (int32_t)(ONE_Q30 - mul_high(m, r));
         r += (uint32_t)(int32_t)(((int64_t)r * error) >> 30);
@@ -81,7 +82,7 @@ static uint32_t reciprocal_of_mantissa(uint32_t m)
 }
 
 /* -log2(p) in Q26 for 0 < p <= 1 in Q30. */
-static uint32_t bits_of_probability(uint32_t p)
+QUTE_INLINE uint32_t bits_of_probability(uint32_t p)
 {
     const uint32_t zeros = leading_zeros(p);
     return ((zeros - 1U) << 26) - log2_of_mantissa(p << zeros);
@@ -95,7 +96,7 @@ typedef struct {
 } softmaxes;
 
 /* Adds head `k` to `heads`; returns the entropy of its softmax in nats, Q22. */
-static uint32_t add_head(const int32_t *logits, int32_t classes, softmaxes *heads, int32_t k)
+QUTE_NOINLINE uint32_t add_head(const int32_t *logits, int32_t classes, softmaxes *heads, int32_t k)
 {
     int32_t max = logits[0];
     uint64_t sum = 0;
@@ -136,13 +137,15 @@ static uint32_t add_head(const int32_t *logits, int32_t classes, softmaxes *head
 }
 
 /* Makes inverse[k] the factor of head k in the mean, to one exponent for all heads, which is returned. */
-static uint32_t average(softmaxes *heads, int32_t count)
+QUTE_COLD uint32_t average(softmaxes *heads, int32_t count)
 {
     const uint32_t divisor = (uint32_t)count;
     uint32_t least = MAX_EXPONENT;
+#pragma GCC unroll 1
     for (int32_t k = 0; k < count; k++) {
         least = heads->exponent[k] < least ? heads->exponent[k] : least;
     }
+#pragma GCC unroll 1
     for (int32_t k = 0; k < count; k++) {
         heads->inverse[k] = ((heads->inverse[k] + divisor / 2U) / divisor) >> (heads->exponent[k] - least);
     }
@@ -155,6 +158,7 @@ QUTE_INLINE uint32_t mean_probability(
 {
     uint64_t sum = (uint64_t)ONE_Q31 << exponent;
     uint32_t probability;
+#pragma GCC unroll 1
     for (int32_t k = 0; k < count; k++) {
         const uint32_t below = (uint32_t)heads->max[k] - (uint32_t)*logits;
         const uint32_t octaves = below >> FRACTION_BITS;
@@ -177,6 +181,7 @@ void qute_head_uncertainty_s32(
     uint32_t entropy;
     int32_t label = 0;
 
+#pragma GCC unroll 1
     for (int32_t k = 0; k < heads; k++) {
         mean_entropy += add_head(logits + k * classes, classes, &parts, k);
     }
