@@ -167,8 +167,11 @@ def _logits(
 
     Refuses where 32 bits could overflow.
     """
-    largest = _FEATURE_LIMIT + 1 if inputs.bits == 16 else 255
-    bound = (np.abs(weights.astype(np.int64)).sum(axis=1) * largest).astype(np.float64)
+    limit = 1 << (inputs.bits - 1)
+    ends = weights.astype(np.float64)[..., None] * np.array(
+        [-limit + inputs.offset, limit - 1 + inputs.offset]
+    )
+    bound = np.maximum(ends.max(axis=-1).sum(axis=1), -ends.min(axis=-1).sum(axis=1))
     factor = inputs.scale * scale * _LOGIT_UNIT
     multiplier, shift = quantize_multipliers(factor)
     offset = np.rint(bias.reshape(-1) * _LOGIT_UNIT)
