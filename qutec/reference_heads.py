@@ -73,6 +73,7 @@ def head_logits(call: HeadLogits, values: npt.NDArray[np.int8] | Int16Array) -> 
     logits = np.empty((len(values), call.heads, call.classes), np.int32)
     for head in range(call.heads):
         sums = wrap_int32(inputs[:, head] @ call.weights[head].astype(np.int64).T)
+        sums = np.clip(sums, -call.limit, call.limit)
         scaled = requantize(sums, call.multiplier[head], call.shift[head])
         logits[:, head] = wrap_int32(scaled + call.bias[head])
     return logits

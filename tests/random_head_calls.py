@@ -79,6 +79,7 @@ def head_logits(rng: np.random.Generator, bits: Literal[8, 16]) -> HeadLogits:
         bias=rng.integers(-(1 << 24), 1 << 24, (heads, classes)).astype(np.int32),
         multiplier=_multipliers(rng, heads, classes),
         shift=rng.integers(-8, 1 if bits == 16 else 8, (heads, classes)).astype(np.int32),
+        limit=2**31 - 1 if rng.random() < 0.5 else int(rng.integers(1, 1 << 20)),
     )
     assert logit_bound(call) < INT32_LIMIT
     return call

@@ -53,7 +53,7 @@ def _features(index: int, call: HeadFeatures, address: Address, const_data: Cons
 
 
 def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstData) -> str:
-    sizes = (call.heads, call.classes, call.inputs, call.input_offset)
+    sizes = (call.heads, call.classes, call.inputs, call.input_offset, call.limit)
     params = _params("qute_head_logits_params", sizes, index, call, const_data)
     source = address(call.input)
     if call.input_bits == 16:

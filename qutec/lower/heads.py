@@ -22,7 +22,15 @@ from qutec.lower.constants import Constant, QuantizedConstant, constant, real
 from qutec.lower.expression import Context, Pending, Result
 from qutec.lower.shapes import layer_name, static_shape
 from qutec.lower.view import View, channels_last_order, row_major
-from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Tensor, feature_bound
+from qutec.program import (
+    HeadFeatures,
+    HeadLogits,
+    HeadUncertainty,
+    Int8Array,
+    Tensor,
+    feature_bound,
+    logit_bound,
+)
 from qutec.quantization import quantize_bias, symmetric_per_channel
 
 __all__ = ["qute_head", "uncertainty"]
@@ -165,34 +173,32 @@ def _logits(
 ) -> None:
     """int32 logits of `shape` (heads, classes) from integer weights [heads * classes, inputs].
 
-    Refuses where 32 bits could overflow.
+    Sums of inputs so extreme that a logit would leave 32 bits are clamped.
     """
-    limit = 1 << (inputs.bits - 1)
-    ends = weights.astype(np.float64)[..., None] * np.array(
-        [-limit + inputs.offset, limit - 1 + inputs.offset]
-    )
-    bound = np.maximum(ends.max(axis=-1).sum(axis=1), -ends.min(axis=-1).sum(axis=1))
     factor = inputs.scale * scale * _LOGIT_UNIT
     multiplier, shift = quantize_multipliers(factor)
     offset = np.rint(bias.reshape(-1) * _LOGIT_UNIT)
-    reach = np.maximum(bound * 2.0 ** np.maximum(shift, 0), bound * factor + np.abs(offset)).max()
-    if reach > _INT32:
-        raise Refused(f"its logits may reach {reach / _LOGIT_UNIT:.0f}; {_INT32 / _LOGIT_UNIT:.0f} fit")
-    context.builder.add(
-        HeadLogits(
-            name,
-            inputs.tensor,
-            target,
-            *shape,
-            weights.shape[1],
-            inputs.bits,
-            inputs.offset,
-            np.ascontiguousarray(weights).reshape(*shape, -1),
-            offset.astype(np.int32).reshape(shape),
-            multiplier.reshape(shape),
-            shift.reshape(shape),
-        )
+    if np.abs(offset).max() > _INT32 / 2:
+        raise Refused(f"a bias of its logits is {np.abs(bias).max():.0f}; {_INT32 / 2 / _LOGIT_UNIT:.0f} fit")
+    # The largest sum that neither the left shift nor the bias can drive out of 32 bits.
+    room = np.minimum(_INT32 / 2.0 ** np.maximum(shift, 0), (_INT32 - np.abs(offset) - 1) / factor)
+    call = HeadLogits(
+        name,
+        inputs.tensor,
+        target,
+        *shape,
+        weights.shape[1],
+        inputs.bits,
+        inputs.offset,
+        np.ascontiguousarray(weights).reshape(*shape, -1),
+        offset.astype(np.int32).reshape(shape),
+        multiplier.reshape(shape),
+        shift.reshape(shape),
+        limit=int(min(room.min(), _INT32)),
     )
+    if logit_bound(call) > _INT32:
+        raise Refused("its dense layer has too many inputs for 32-bit sums")
+    context.builder.add(call)
 
 
 def _integer_rows(weights: Constant) -> tuple[Int8Array, FloatArray]:

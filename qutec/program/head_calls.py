@@ -95,11 +95,13 @@ class HeadLogits(_HeadCall):
 
     The input is int16 or int8 [K, C] (`input_bits`), the output int32 [K, L]:
 
-        logits[k, l] = requantize(sum over c of weights[k, l, c] * (x[k, c] + input_offset)) + bias[k, l]
+        logits[k, l] = requantize(clamp(sum over c of weights[k, l, c] * (x[k, c] + input_offset)))
+                       + bias[k, l]
 
     weights [K, L, C]; bias, multiplier and shift [K, L]. `HeadUncertainty` takes logits in units of 2**-20
     to base 2 (Q11.20): multiplier and bias hold log2(e) and any temperature. `input_offset` is 0 where
-    `input_bits` is 16. Sums are int32: `logit_bound` has to be below 2**31, and so has each logit.
+    `input_bits` is 16. Sums are int32: `logit_bound` has to be below 2**31. A `limit` keeps each logit
+    within 32 bits where extreme inputs could lead beyond: far from any logit that matters to a softmax.
     """
 
     heads: int
@@ -111,6 +113,8 @@ class HeadLogits(_HeadCall):
     bias: Int32Array
     multiplier: Int32Array
     shift: Int32Array
+    limit: int = 2**31 - 1
+    """Sums are clamped to [-limit, limit] before they are requantised."""
 
     def __post_init__(self) -> None:
         """Raises ValueError where a wide tensor is not aligned, or 16-bit features have an offset."""

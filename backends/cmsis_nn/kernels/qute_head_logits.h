@@ -12,7 +12,13 @@ QUTE_COLD void qute_store_logits(
 {
 #pragma GCC unroll 1
     for (; count > 0; count--) {
-        const int32_t scaled = qute_requantize(*sums++, params->multiplier[index], params->shift[index]);
+        int32_t sum = *sums++;
+        if (sum > params->limit) {
+            sum = params->limit;
+        } else if (sum < -params->limit) {
+            sum = -params->limit;
+        }
+        const int32_t scaled = qute_requantize(sum, params->multiplier[index], params->shift[index]);
         output[index] = qute_wrapping_add(scaled, params->bias[index]);
         index++;
     }

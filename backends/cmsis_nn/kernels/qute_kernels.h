@@ -48,8 +48,8 @@ typedef struct {
     const int32_t *shift;
 } qute_head_features_params;
 
-/* output[head][channel]: the depthwise convolution summed over its output pixels, requantised. The map is read once,
- * whatever the number of heads, for kernels of up to 9 taps. Sums must fit int32. */
+/* output[head][channel]: the depthwise convolution summed over its output pixels, requantised. Up to four heads
+ * share one reading of the map, for kernels of up to 9 taps. Sums must fit int32. */
 void qute_head_features_s8(const qute_head_features_params *params, const int8_t *input, int16_t *output);
 
 /* The same with max(0, .) before the sum over the pixels. */
@@ -62,6 +62,7 @@ typedef struct {
     int32_t classes;
     int32_t inputs;
     int32_t input_offset;
+    int32_t limit; /* sums are clamped to it, so that no logit leaves 32 bits */
     const int8_t *weights;
     const int32_t *bias;
     const int32_t *multiplier;
