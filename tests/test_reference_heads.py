@@ -76,6 +76,7 @@ def test_logits_are_dense_layers_of_their_own_features(bits: int) -> None:
             inputs = [value + call.input_offset for value in values[sample, head].tolist()]
             total = sum(w * x for w, x in zip(weights, inputs, strict=True))
             assert abs(total) <= logit_bound(call)
+            total = min(max(total, -call.limit), call.limit)
             scaled = requantize(total, int(call.multiplier[head, row]), int(call.shift[head, row]))
             assert got[sample, head, row] == scaled + int(call.bias[head, row])
 
