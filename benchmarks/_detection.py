@@ -1,4 +1,4 @@
-"""How well a classifier's confidence tells that its answers got worse: the measures of QUTE (arXiv 2404.12599).
+"""How well confidence tells that answers got worse: the measures of QUTE (arXiv 2404.12599).
 
 Probabilities are [samples, classes]; the confidence is the largest of a row.
 """

@@ -24,7 +24,7 @@ _BATCH = 1000
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to train the network: without heads, or with heads of an activation and weight transfer or not."""
+    """One way to train the network: with linear or ReLU heads or none, with weight transfer or without."""
 
     name: str
     heads: bool = True

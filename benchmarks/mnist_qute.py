@@ -2,10 +2,11 @@
 
     python -m benchmarks.mnist_qute [--epochs N] [--seeds 0 1 2] [--variants base linear+transfer ...]
 
-The network is that of `models.mnist_cnn`, the recipe that of Ghanathe & Wilton, "QUTE" (arXiv 2404.12599):
-20 epochs, batches of 256, Adam 1e-3, x0.99 after each epoch; shifts of up to 2 pixels for all alike. Every variant
-starts from the same trunk. Trained networks and results.json are kept in --output: what is finished is not trained
-again, what was interrupted goes on. Without the data it says so and ends with code 0. Needs the extra `train`.
+The network is that of `models.mnist_cnn`, the recipe that of Ghanathe & Wilton, "QUTE" (arXiv
+2404.12599): 20 epochs, batches of 256, Adam 1e-3, x0.99 after each epoch; shifts of up to 2 pixels for all
+alike. Every variant of a seed starts from the same trunk. Trained networks and results.json are kept in
+--output: what is finished is not trained again, what was interrupted goes on. Without the data, or without
+torch (extra `train`), it says so and ends with code 0.
 `benchmarks.mnist_qute_int8` goes on from the trained networks.
 """
 
@@ -42,7 +43,8 @@ _HEAD = ("variant", "seed", "acc", "NLL", "Brier/10", "ECE", "AUROC wrong", "AUR
 class Row:
     """What is measured of one trained network; see `qutec.metrics` and `benchmarks._detection`.
 
-    `auprc` is the mean over the corruptions of `auprc_by_corruption`; a corruption without a dropped window is left out.
+    `auprc` is the mean over `auprc_by_corruption`, from which corruptions without a dropped window are left
+    out.
     """
 
     accuracy: float

@@ -80,7 +80,8 @@ def export_classifier(network: nn.Module, shape: Shape, path: Path) -> None:
 
     Batch normalisation stays as nodes, so that the graph can be trained; folding it is the compiler's work.
     Names and traces that the exporter takes from the machine are removed: the file depends on the weights.
-    The outputs of ReLU are named relu_1, relu_2, ... in their order. The network is left in the mode that it was in.
+    The outputs of ReLU are named relu_1, relu_2, ... in their order. The network is left in the mode that it
+    was in.
     """
     was_training = network.training
     # optimize=True would fold batch normalisation away; below, only constants are folded.

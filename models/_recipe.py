@@ -1,4 +1,7 @@
-"""How a reference network is trained: the rows of the table in Ghanathe & Wilton, "QUTE" (arXiv 2404.12599)."""
+"""How a reference network is trained: the table in Ghanathe & Wilton, "QUTE" (arXiv 2404.12599).
+
+Nothing here needs torch.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from dataclasses import dataclass, field
 
 from qutec.train import Augmentation, OptimizerName, TrainingOptions
 
-__all__ = ["Recipe"]
+__all__ = ["DSCNN", "MNIST_CNN", "MOBILENETV2", "RESNET8", "Recipe"]
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,34 @@ class Recipe:
             seed=seed,
             transfer=transfer,
         )
+
+
+MNIST_CNN = Recipe(
+    epochs=20,
+    batch=256,
+    lr=1e-3,
+    lr_decay=0.99,
+    heads=2,
+    places=("relu_1", "relu_2"),
+    augmentation=Augmentation(shift=2),
+)
+
+DSCNN = Recipe(
+    epochs=10, batch=100, lr=5e-4, lr_decay=0.5, lr_decay_epochs=2, heads=2, places=("relu_3", "relu_5")
+)
+"""Early exits after the first and second separable layer."""
+
+RESNET8 = Recipe(
+    epochs=200,
+    batch=32,
+    lr=1e-3,
+    lr_decay=0.99,
+    heads=2,
+    places=("relu_3", "relu_5"),
+    augmentation=Augmentation(shift=4, flip=True),
+)
+"""Early exits after the first and second residual stack."""
+
+MOBILENETV2 = Recipe(
+    epochs=200, batch=128, lr=1e-3, lr_decay=0.99, heads=5, augmentation=Augmentation(shift=4, flip=True)
+)

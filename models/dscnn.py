@@ -23,7 +23,7 @@ from models._export import (
     export_command,
     parameters,
 )
-from models._recipe import Recipe
+from models._recipe import DSCNN
 
 __all__ = ["CLASSES", "RECIPE", "SHAPE", "DsCnn", "export", "main"]
 
@@ -33,10 +33,7 @@ CLASSES = 12
 SHAPE: Shape = (1, 49, 10)
 """One channel, frames, coefficients."""
 
-RECIPE = Recipe(
-    epochs=10, batch=100, lr=5e-4, lr_decay=0.5, lr_decay_epochs=2, heads=2, places=("relu_3", "relu_5")
-)
-"""Early exits after the first and second separable layer."""
+RECIPE = DSCNN
 
 _CHANNELS = 64
 _LAYERS = 4

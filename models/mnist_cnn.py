@@ -22,8 +22,7 @@ from models._export import (
     export_command,
     parameters,
 )
-from models._recipe import Recipe
-from qutec.train import Augmentation
+from models._recipe import MNIST_CNN
 
 __all__ = ["CLASSES", "RECIPE", "SHAPE", "MnistCnn", "export", "main"]
 
@@ -31,15 +30,7 @@ CLASSES = 10
 SHAPE: Shape = (1, 28, 28)
 """Channels, height and width of the input."""
 
-RECIPE = Recipe(
-    epochs=20,
-    batch=256,
-    lr=1e-3,
-    lr_decay=0.99,
-    heads=2,
-    places=("relu_1", "relu_2"),
-    augmentation=Augmentation(shift=2),
-)
+RECIPE = MNIST_CNN
 
 _LAYERS = ((4, 2), (6, 2), (8, 1), (8, 1))
 """Channels and stride of each convolution."""

@@ -1,9 +1,10 @@
-"""MobileNetV2 (Sandler et al. 2018, table 2) in torch, of any width and resolution; by default for TinyImageNet.
+"""MobileNetV2 (Sandler et al. 2018, table 2) in torch, of any width and resolution.
 
     image 3xRxR - conv, /2 - 17 inverted residuals - pointwise 1280 - global average - dense
 
-Channels are multiplied by the width and rounded to a multiple of 8, never by more than 10 % down; the 1280 only
-grow. The classifier has no dropout. `python -m models.mobilenetv2` writes the untrained network.
+Channels are multiplied by the width and rounded to a multiple of 8, never by more than 10 % down; the 1280
+only grow. The classifier has no dropout. Defaults are for TinyImageNet.
+`python -m models.mobilenetv2` writes the untrained network.
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models._export import GlobalAverage, convolution, export_classifier, parameters
-from models._recipe import Recipe
-from qutec.train import Augmentation
+from models._recipe import MOBILENETV2
 
 __all__ = ["CLASSES", "RECIPE", "RESOLUTION", "WIDTH", "MobileNetV2", "export", "main"]
 
@@ -26,9 +26,7 @@ CLASSES = 200
 RESOLUTION = 64
 WIDTH = 1.0
 
-RECIPE = Recipe(
-    epochs=200, batch=128, lr=1e-3, lr_decay=0.99, heads=5, augmentation=Augmentation(shift=4, flip=True)
-)
+RECIPE = MOBILENETV2
 
 _MULTIPLE = 8
 _STEM_CHANNELS = 32

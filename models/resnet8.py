@@ -2,9 +2,9 @@
 
     image 3x32x32 - conv 16 - stack 16 - stack 32, /2 - stack 64, /2 - global average - dense
 
-A stack is two 3x3 convolutions added to its input, which passes through a 1x1 convolution with bias where the
-shape changes. 3x3 convolutions have batch normalisation in place of MLPerf's biases, which it makes idle; those
-with stride pad on both sides, where TensorFlow pads after the last row and column.
+A stack is two 3x3 convolutions added to its input, which passes through a 1x1 convolution with bias where
+the shape changes. 3x3 convolutions have batch normalisation and no biases, which it would make idle (MLPerf
+has both); those with stride pad on both sides, where TensorFlow pads after the last row and column.
 `python -m models.resnet8` writes the untrained network.
 """
 
@@ -24,8 +24,7 @@ from models._export import (
     export_command,
     parameters,
 )
-from models._recipe import Recipe
-from qutec.train import Augmentation
+from models._recipe import RESNET8
 
 __all__ = ["CLASSES", "RECIPE", "SHAPE", "ResNet8", "export", "main"]
 
@@ -33,16 +32,7 @@ CLASSES = 10
 SHAPE: Shape = (3, 32, 32)
 """Channels, height and width of the input."""
 
-RECIPE = Recipe(
-    epochs=200,
-    batch=32,
-    lr=1e-3,
-    lr_decay=0.99,
-    heads=2,
-    places=("relu_3", "relu_5"),
-    augmentation=Augmentation(shift=4, flip=True),
-)
-"""Early exits after the first and second residual stack."""
+RECIPE = RESNET8
 
 _CHANNELS = (16, 32, 64)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import onnx
 
@@ -35,7 +38,8 @@ def simplify_model(model: onnx.ModelProto) -> onnx.ModelProto:
         SimplifierError: the simplifier raised, or changed the signature, dropped quantisation, or made
             operators that cannot be compiled. A hard crash of its native code cannot be caught here.
     """
-    import onnxsim
+    with _without("torch"):
+        import onnxsim
 
     try:
         simplified: onnx.ModelProto
@@ -89,3 +93,20 @@ def _content(tensor: onnx.TensorProto | None) -> tuple[object, ...] | None:
         return (tensor.data_type, tuple(tensor.dims), onnx.numpy_helper.to_array(tensor).tobytes())
     except (ValueError, TypeError) as error:
         raise ModelError(f"tensor {tensor.name!r} cannot be read: {first_line(error)}") from error
+
+
+@contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Keep an optional import of a dependency from loading a package that is not loaded yet.
+
+    onnxsim imports torch, if there is one, for a bridge that is not used here; that takes seconds and
+    hundreds of megabytes.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[package]
