@@ -20,6 +20,10 @@ from qutec.targets import Core
 __all__ = ["code_bytes", "stack_bytes"]
 
 
+_STACK_MARGIN = 32
+"""Frames differ by some words from compiler to compiler, and an overflow is worse than a few idle bytes."""
+
+
 @cache
 def _table() -> dict[str, Any]:
     text = (Path(__file__).parent / "code_size.json").read_text(encoding="utf-8")
@@ -40,7 +44,7 @@ def code_bytes(calls: Sequence[Call], core: Core) -> int:
 
 
 def stack_bytes(calls: Sequence[Call], core: Core) -> int:
-    """Estimated deepest stack of one inference, gcc's or zig's, rounded up to 16 bytes."""
+    """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes."""
     stack = _table()["cores"][core.name]["stack"]
     deepest = max((stack[type(call).__name__] for call in calls), default=0)
-    return int(-(-(deepest + stack["fixed"]) // 16) * 16)
+    return int(-(-(deepest + stack["fixed"] + _STACK_MARGIN) // 16) * 16)
