@@ -6,21 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qutec.program.kernel_call import Indices, KernelCall, strided_region
+from qutec.program.kernel_call import Indices, KernelCall, SingleInputCall, strided_region
 from qutec.program.tensors import Int8Array, Int32Array, Tensor
 
 __all__ = ["Concat", "Copy", "Fill", "FullyConnected", "Gather", "Lookup", "Softmax"]
 
 
 @dataclass(frozen=True, eq=False)
-class FullyConnected(KernelCall):
+class FullyConnected(SingleInputCall):
     """`arm_fully_connected_s8`: one multiplier for the whole tensor, `rows` input vectors.
 
     weights [O, I]; bias [O]. The accumulator is bias + sum (x + input_offset) * (w + filter_offset).
     """
 
-    input: Tensor
-    output: Tensor
     rows: int
     weights: Int8Array
     bias: Int32Array
@@ -31,16 +29,6 @@ class FullyConnected(KernelCall):
     output_offset: int
     activation_min: int
     activation_max: int
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
 
     def read_region(self, k: int) -> Indices:
         """`rows` input vectors."""
@@ -57,26 +45,14 @@ class FullyConnected(KernelCall):
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax(KernelCall):
+class Softmax(SingleInputCall):
     """`arm_softmax_s8` over `rows` rows of `row_size` values; output scale 1/256, zero point -128."""
 
-    input: Tensor
-    output: Tensor
     rows: int
     row_size: int
     multiplier: int
     shift: int
     diff_min: int
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
 
     def read_region(self, k: int) -> Indices:
         """All that is read is one run."""
@@ -88,23 +64,11 @@ class Softmax(KernelCall):
 
 
 @dataclass(frozen=True, eq=False)
-class Lookup(KernelCall):
+class Lookup(SingleInputCall):
     """`qute_lookup_s8`: output[i] = table[input[i] + 128]. Any pointwise function, or a new scale."""
 
-    input: Tensor
-    output: Tensor
     count: int
     table: Int8Array
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
 
     def read_region(self, k: int) -> Indices:
         """All that is read is one run."""
@@ -148,28 +112,16 @@ class Concat(KernelCall):
 
 
 @dataclass(frozen=True, eq=False)
-class Copy(KernelCall):
+class Copy(SingleInputCall):
     """`qute_copy_s8`: four nested loops of byte copies; slices, transposes, padding, broadcasts.
 
     output[sum i_k * output_strides[k]] = input[sum i_k * input_strides[k]] for i_k < dims[k]. Strides
     are bytes, may be negative or 0 on the input side, and start at the tensor's offset.
     """
 
-    input: Tensor
-    output: Tensor
     dims: tuple[int, int, int, int]
     input_strides: tuple[int, int, int, int]
     output_strides: tuple[int, int, int, int]
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
 
     def read_region(self, k: int) -> Indices:
         """What the loops visit."""
@@ -181,22 +133,10 @@ class Copy(KernelCall):
 
 
 @dataclass(frozen=True, eq=False)
-class Gather(KernelCall):
+class Gather(SingleInputCall):
     """`qute_gather_s8`: output[i] = input[index[i]]; for re-orderings that four loops cannot express."""
 
-    input: Tensor
-    output: Tensor
     index: Int32Array
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
 
     def read_region(self, k: int) -> Indices:
         """The bytes that the index names."""

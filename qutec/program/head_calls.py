@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from qutec.program.kernel_call import Indices, KernelCall
+from qutec.program.kernel_call import Indices, SingleInputCall
 from qutec.program.tensors import Int8Array, Int32Array, Pair, Shape, Tensor
 
 __all__ = ["HeadFeatures", "HeadLogits", "HeadUncertainty", "feature_bound", "logit_bound"]
@@ -20,25 +20,7 @@ _WIDE_ALIGNMENT = 4
 
 
 @dataclass(frozen=True, eq=False)
-class _HeadCall(KernelCall):
-    """A kernel from one tensor to another."""
-
-    input: Tensor
-    output: Tensor
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
-
-
-@dataclass(frozen=True, eq=False)
-class HeadFeatures(_HeadCall):
+class HeadFeatures(SingleInputCall):
     """`qute_head_features_s8` or `_relu_s8`: depthwise convolution, activation and global pool of K heads.
 
     The input is one int8 map, `input_shape` NHWC. The output is int16 [K, C]:
@@ -90,7 +72,7 @@ class HeadFeatures(_HeadCall):
 
 
 @dataclass(frozen=True, eq=False)
-class HeadLogits(_HeadCall):
+class HeadLogits(SingleInputCall):
     """`qute_head_logits_s16` or `_s8`: the dense layer of each of K heads, on features of its own.
 
     The input is int16 or int8 [K, C] (`input_bits`), the output int32 [K, L]:
@@ -139,7 +121,7 @@ class HeadLogits(_HeadCall):
 
 
 @dataclass(frozen=True, eq=False)
-class HeadUncertainty(_HeadCall):
+class HeadUncertainty(SingleInputCall):
     """`qute_head_uncertainty_s32`: mean of the heads' softmaxes and what it says of itself.
 
     The input is int32 [K, L]: logits to base 2, Q11.20, as `HeadLogits` writes them. The output is int32

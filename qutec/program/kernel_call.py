@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from qutec.program.tensors import Tensor
 
-__all__ = ["Indices", "KernelCall", "strided_region"]
+__all__ = ["Indices", "KernelCall", "SingleInputCall", "strided_region"]
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 """Byte numbers, counted from the start of a tensor, in no particular order."""
@@ -59,6 +59,24 @@ class KernelCall(ABC):
     def constants(self) -> dict[str, npt.NDArray[np.generic]]:
         """The const data of the call by field name; it goes to flash."""
         return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+
+
+@dataclass(frozen=True, eq=False)
+class SingleInputCall(KernelCall):
+    """A kernel from one tensor to another."""
+
+    input: Tensor
+    output: Tensor
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        """The input."""
+        return (self.input,)
+
+    @property
+    def writes(self) -> Tensor:
+        """The output."""
+        return self.output
 
 
 def strided_region(dims: Sequence[int], strides: Sequence[int]) -> Indices:

@@ -7,30 +7,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qutec.program.kernel_call import Indices, KernelCall
-from qutec.program.tensors import Int8Array, Int32Array, Pair, Shape, Tensor
+from qutec.program.kernel_call import Indices, SingleInputCall
+from qutec.program.tensors import Int8Array, Int32Array, Pair, Shape
 
 __all__ = ["AvgPool2D", "Conv2D", "DepthwiseConv2D", "MaxPool2D"]
 
 
 @dataclass(frozen=True, eq=False)
-class _Windowed(KernelCall):
+class _Windowed(SingleInputCall):
     """A kernel that slides over an NHWC map."""
 
-    input: Tensor
-    output: Tensor
     input_shape: Shape
     output_shape: Shape
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
 
     def read_region(self, k: int) -> Indices:
         """The whole input map."""
