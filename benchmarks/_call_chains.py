@@ -20,6 +20,7 @@ from qutec.program import (
     Conv2D,
     Copy,
     DepthwiseConv2D,
+    ExitCheck,
     Fill,
     FullyConnected,
     Gather,
@@ -229,6 +230,12 @@ class Chain:
         classes = int(np.prod(self.shape)) // 4 // heads
         name, source, target = self._step((1, 1, classes + HeadUncertainty.SCALARS, 4))
         self.calls.append(HeadUncertainty(name, source, target, heads, classes, 1 << 29))
+
+    def exit_check(self) -> None:
+        """Never taken with what a chain computes, which is never as large as its threshold."""
+        number = sum(isinstance(call, ExitCheck) for call in self.calls)
+        name, source, target = self._step((1, 1, 1, 4))
+        self.calls.append(ExitCheck(name, source, target, number, 1 << 30))
 
     def fill(self) -> None:
         """Writes an output of its own: nothing can be chained to what it does not read."""

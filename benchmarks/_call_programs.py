@@ -17,6 +17,7 @@ from qutec.program import (
     Conv2D,
     Copy,
     DepthwiseConv2D,
+    ExitCheck,
     Fill,
     FullyConnected,
     Gather,
@@ -76,6 +77,7 @@ _REPEATED: dict[type[Call], tuple[Shape, Callable[[Chain, int], None]]] = {
     HeadFeatures: ((1, 8, 8, 8), lambda chain, i: chain.head_features(4, (2, 2), relu=True)),
     HeadLogits: ((1, 1, 4, 16), lambda chain, i: chain.head_logits(4, 10 - i, 16)),
     HeadUncertainty: ((1, 1, 10, 4), lambda chain, i: chain.head_uncertainty(1)),
+    ExitCheck: ((1, 1, 1, 4), lambda chain, i: chain.exit_check()),
 }
 
 KINDS = tuple(_REPEATED)

@@ -23,46 +23,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as common_passes
 
-from qutec.errors import UnsupportedModelError
-from qutec.heads import HEAD_DOMAIN, RESULTS, write_heads
+from qutec.heads import HEAD_DOMAIN, RESULTS
 from qutec.lower.constants import constant, real
 from qutec.lower.shapes import static_shape
+from qutec.passes.result_functions import (
+    MEAN_UNCERTAINTY,
+    classifier_logits,
+    replace_outputs,
+    result_function,
+)
 
 __all__ = ["MergeHeadsPass"]
 
 FloatArray = npt.NDArray[np.float32]
 
 _SKIPPED = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
-
-_UNCERTAINTY = """
-    each = Softmax <axis = -1> (logits)
-    first_axis = Constant <value_ints = [0]> ()
-    last_axis = Constant <value_ints = [1]> ()
-    tiny = Constant <value_float = 1e-30> ()
-    none = Constant <value_float = 0.0> ()
-    threshold = Constant <value_float: float = @abstain_below> ()
-    probabilities = ReduceMean <keepdims = 1> (each, first_axis)
-    label = ArgMax <axis = 1, keepdims = 0> (probabilities)
-    confidence = ReduceMax <keepdims = 0> (probabilities, last_axis)
-    mean_floor = Max (probabilities, tiny)
-    mean_log = Log (mean_floor)
-    mean_terms = Mul (probabilities, mean_log)
-    mean_sum = ReduceSum <keepdims = 0> (mean_terms, last_axis)
-    entropy = Neg (mean_sum)
-    each_floor = Max (each, tiny)
-    each_log = Log (each_floor)
-    each_terms = Mul (each, each_log)
-    each_sum = ReduceSum <keepdims = 0> (each_terms, last_axis)
-    each_mean = ReduceMean <keepdims = 1> (each_sum, first_axis)
-    difference = Add (entropy, each_mean)
-    disagreement = Max (difference, none)
-    unsure = Less (confidence, threshold)
-    abstain = Cast <to = 7> (unsure)
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,27 +79,13 @@ class MergeHeadsPass(ir.passes.InPlacePass):
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Merge the heads; raises UnsupportedModelError where an output is no classifier."""
         graph = model.graph
-        logits = [_logits(output) for output in graph.outputs]
-        shapes = {static_shape(value) for value in logits}
-        if len(shapes) != 1 or len(next(iter(shapes))) != 2:
-            raise UnsupportedModelError(
-                "the exits cannot be averaged: their logits have the shapes "
-                + ", ".join(sorted(f"[{', '.join(map(str, shape))}]" for shape in shapes))
-            )
+        logits, classes = classifier_logits(graph.outputs)
         views = [view for value in logits if (view := _view(value)) is not None]
         if len(views) == len(logits) and all(views[0].same_kind(view) for view in views[1:]):
             node, function = _qute_head(graph, views, self._abstain_below)
         else:
             node, function = _uncertainty(logits, self._abstain_below)
-        model.functions[function.identifier()] = function
-        model.opset_imports[HEAD_DOMAIN] = 1
-        classes = next(iter(shapes))[1]
-        graph.append(node)
-        _name_results(graph, node, classes)
-        graph.outputs.clear()
-        graph.outputs.extend(node.outputs[: len(RESULTS)])
-        write_heads(model, [])
-        common_passes.RemoveUnusedNodesPass()(model)
+        replace_outputs(model, node, function, RESULTS, classes)
         return ir.passes.PassResult(model, modified=True)
 
 
@@ -134,20 +97,6 @@ def _through(value: ir.Value | None) -> ir.Value | None:
     """The value before operators that only reshape."""
     while value is not None and (node := value.producer()) is not None and node.op_type in _SKIPPED:
         value = node.inputs[0]
-    return value
-
-
-def _logits(output: ir.Value) -> ir.Value:
-    value: ir.Value | None = output
-    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
-        value = node.inputs[0]
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
-        axis = node.attributes.get_int("axis", -1)
-        if axis not in (-1, len(output.shape or ()) - 1):
-            raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
-        return node.inputs[0]
-    assert value is not None
     return value
 
 
@@ -235,15 +184,6 @@ def _pools_everything(pool: ir.Node) -> bool:
     return True
 
 
-def _function(name: str, inputs: Sequence[str], attributes: str, body: str, extra: str) -> ir.Function:
-    outputs = ", ".join([*RESULTS, *([extra] if extra else [])])
-    text = (
-        f'<domain: "{HEAD_DOMAIN}", opset_import: ["" : 21]>\n'
-        f"{name} <{attributes}> ({', '.join(inputs)}) => ({outputs})\n{{{body}{_UNCERTAINTY}}}"
-    )
-    return ir.serde.deserialize_function(onnx.parser.parse_function(text))
-
-
 def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) -> tuple[ir.Node, ir.Function]:
     heads, first = len(views), views[0]
     channels = first.depthwise.shape[0]
@@ -285,7 +225,9 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
 """
     name = f"QuteHead{heads}{'Relu' if first.relu else 'Linear'}"
     names = ["feature_map", *values]
-    function = _function(name, names, "strides, pads, group, abstain_below", body, "features")
+    attribute_names = "strides, pads, group, abstain_below"
+    body += MEAN_UNCERTAINTY
+    function = result_function(name, names, RESULTS, attribute_names, body, extra="features")
     attributes = {
         "strides": _ints(first.conv, "strides", 1),
         "pads": _pads(first),
@@ -309,8 +251,8 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
 def _uncertainty(logits: Sequence[ir.Value], abstain_below: float) -> tuple[ir.Node, ir.Function]:
     name = f"Uncertainty{len(logits)}"
     names = [f"logits_{k}" for k in range(1, len(logits) + 1)]
-    body = f"\n    logits = Concat <axis = 0> ({', '.join(names)})\n"
-    function = _function(name, names, "abstain_below", body, "")
+    body = f"\n    logits = Concat <axis = 0> ({', '.join(names)}){MEAN_UNCERTAINTY}"
+    function = result_function(name, names, RESULTS, "abstain_below", body)
     attributes = {"abstain_below": float(abstain_below)}
     node = ir.node(
         name, logits, attributes=attributes, domain=HEAD_DOMAIN, num_outputs=len(RESULTS), name="uncertainty"
@@ -343,16 +285,3 @@ def _pads(view: _View) -> list[int]:
         begin.append(low)
         end.append(total - low)
     return [*begin, *end]
-
-
-def _name_results(graph: ir.Graph, node: ir.Node, classes: int) -> None:
-    for output in graph.outputs:
-        if output.name in RESULTS:
-            output.name = f"{output.name}_of_exit"
-    taken = {value.name for n in graph if n is not node for value in n.outputs}
-    taken |= {value.name for value in graph.inputs}
-    for position, name in enumerate(RESULTS):
-        value = node.outputs[position]
-        value.name = f"qutec_{name}" if name in taken else name
-        value.shape = ir.Shape([1, classes] if name == "probabilities" else [1])
-        value.dtype = ir.DataType.INT64 if name in ("label", "abstain") else ir.DataType.FLOAT

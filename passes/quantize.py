@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import onnx_ir as ir
 
-from qutec.heads import RESULTS, is_head_node
+from qutec.heads import feature_output
 from qutec.lower.constants import constant, real
 from qutec.passes.kernel_values import KernelValues
 from qutec.program import Quantization
@@ -90,8 +90,7 @@ class QuantizePass(ir.passes.InPlacePass):
 
 def _features(model: ir.Model) -> list[ir.Value]:
     """Pooled features inside QuteHead nodes: stored as int16 by the kernel, so only their range counts."""
-    heads = [node for node in model.graph if is_head_node(node)]
-    return [node.outputs[len(RESULTS)] for node in heads if len(node.outputs) > len(RESULTS)]
+    return [value for node in model.graph if (value := feature_output(node)) is not None]
 
 
 def _fixed(value: ir.Value) -> Quantization | None:

@@ -2,6 +2,7 @@
 
 qute       early_exit_k, early_view_k, final  ->  early_view_k
 ensemble   every classifier output            (auxiliary outputs go)
+dynamic    early exits and the final output   (auxiliary outputs and early views go)
 final      the final output                   (the base network)
 all        everything stays
 """
@@ -20,7 +21,7 @@ from qutec.passes.find_exits import OutputRole, find_exits
 
 __all__ = ["ExitMode", "SelectExitsPass"]
 
-ExitMode: TypeAlias = Literal["qute", "ensemble", "final", "all"]
+ExitMode: TypeAlias = Literal["qute", "ensemble", "dynamic", "final", "all"]
 
 
 class SelectExitsPass(ir.passes.InPlacePass):
@@ -70,6 +71,8 @@ class SelectExitsPass(ir.passes.InPlacePass):
             )
         if self._mode == "ensemble":
             return {item.name for item in exits}
+        if self._mode == "dynamic":
+            return {item.name for item in exits if item.kind != "early_view"}
         kind = "early_view" if self._mode == "qute" else "final"
         kept = {item.name for item in exits if item.kind == kind}
         if kept:

@@ -56,6 +56,7 @@ class ExitsName(StrEnum):
     AUTO = "auto"
     QUTE = "qute"
     ENSEMBLE = "ensemble"
+    DYNAMIC = "dynamic"
     FINAL = "final"
     ALL = "all"
 
@@ -169,13 +170,20 @@ def compile_command(
     exits: Annotated[
         ExitsName,
         typer.Option(
-            help="qute: mean over early views; ensemble: mean over all exits; final: the last alone; "
-            "all: every output; auto: qute where there are early views, else all."
+            help="qute: mean over early views; ensemble: mean over all exits; dynamic: stop at the first "
+            "that is sure enough; final: the last alone; all: every output; auto: qute where there are early "
+            "views, else all."
         ),
     ] = ExitsName.AUTO,
     abstain: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Confidence below which a mean sets its abstain flag.")
     ] = 0.0,
+    exit_threshold: Annotated[
+        str | None,
+        typer.Option(
+            metavar="C[,C...]", help="Confidence at which a dynamic exit is taken: one, or one for each exit."
+        ),
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -198,6 +206,7 @@ def compile_command(
         name=name,
         exits=exits.value,
         abstain=abstain,
+        exit_threshold=_confidences(exit_threshold),
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),
@@ -359,6 +368,16 @@ def _output_roles(given: list[str] | None) -> dict[str, OutputRole]:
             raise UsageError(f"--output-is {text!r} is not NAME=exit or NAME=aux")
         roles[name] = "exit" if role == "exit" else "aux"
     return roles
+
+
+def _confidences(given: str | None) -> list[float] | None:
+    """--exit-threshold 0.9 or 0.8,0.95."""
+    if given is None:
+        return None
+    try:
+        return [float(text) for text in given.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--exit-threshold {given!r} is not a number, or numbers with commas") from error
 
 
 def _names(given: str | None) -> list[str] | None:

@@ -7,41 +7,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 
-from qutec.backends.cmsis_nn import Provenance, code_bytes, emit_project, prepare, scratch_bytes, stack_bytes
+from qutec.backends.cmsis_nn import (
+    Provenance,
+    code_bytes,
+    context_bytes,
+    emit_project,
+    prepare,
+    scratch_bytes,
+    stack_bytes,
+)
 from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.build import Build
 from qutec.calibrate import CalibrationMethod
 from qutec.dump import Dump
-from qutec.errors import DoesNotFitError, UsageError
-from qutec.heads import read_heads
+from qutec.errors import DoesNotFitError
+from qutec.exits import ExitChoice, ExitOptions, choose_exits
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
-from qutec.passes.merge_heads import MergeHeadsPass
 from qutec.passes.quantize import is_quantized
-from qutec.passes.select_exits import ExitMode, SelectExitsPass
 from qutec.planner import Plan, explain_misfit, plan_program
 from qutec.ports import PortInfo
-from qutec.program import Call, Int8Array, Program, Shape
+from qutec.program import Call, ExitCheck, Int8Array, Program, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
-from qutec.report import SCHEMA_VERSION, BufferReport, LayerReport, Report, report_html, report_text
+from qutec.report import (
+    SCHEMA_VERSION,
+    BufferReport,
+    ExitReport,
+    LayerReport,
+    Report,
+    report_html,
+    report_text,
+)
 from qutec.targets import parse_size
 from qutec.targets import target as find_target
 
 __all__ = ["compile_model"]
-
-ExitChoice: TypeAlias = ExitMode | Literal["auto"]
-"""What `compile` makes of the exits."""
-
-_CONTEXT_BYTES = 12
-"""sizeof(<prefix>_context) on a 32-bit core."""
 
 
 def compile_model(
@@ -55,6 +61,7 @@ def compile_model(
     name: str | None = None,
     exits: ExitChoice = "auto",
     abstain: float = 0.0,
+    exit_threshold: float | Sequence[float] | None = None,
     simplify: bool = True,
     dump: str | Path | None = None,
     progress: bool = False,
@@ -71,9 +78,12 @@ def compile_model(
         method: how activation ranges are read off the samples: minmax, percentile or entropy.
         name: names the project and prefixes its symbols; the model's name by default.
         exits: what becomes of the exits. "qute": the mean over the early views, "ensemble": the mean over
-            all exits, both with their uncertainty; "final": the final exit alone; "all": every output as it
-            is. "auto" is "qute" for a network with early views, else "all".
-        abstain: confidence below which a mean sets its abstain flag; 0 never does.
+            all exits, both with their uncertainty; "dynamic": the first exit that is sure enough, and the
+            rest of the network does not run; "final": the final exit alone; "all": every output as it is.
+            "auto" is "qute" for a network with early views, else "all".
+        abstain: confidence below which an answer sets its abstain flag; 0 never does.
+        exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
+            each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
         simplify: run onnx-simplifier, checked against the original.
         dump: a folder for one numbered .onnx for each step of the graph.
         progress: show progress bars on stderr.
@@ -89,7 +99,8 @@ def compile_model(
     method = _method(method)
     steps = Dump(Path(dump)) if dump is not None else None
     loaded = load(source, simplify=simplify, on_step=steps.write if steps else None)
-    loaded, heads = _with_exits(loaded, exits, abstain, steps)
+    chosen_exits = choose_exits(loaded, ExitOptions(exits, abstain, exit_threshold), steps)
+    loaded, heads = chosen_exits.loaded, chosen_exits.heads
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
@@ -112,6 +123,7 @@ def compile_model(
         core=chosen.core.name,
         exits=heads or tuple(port.name for port in program.outputs),
         heads=heads,
+        dynamic_exits=_dynamic_exits(program, heads),
         inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
         outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
         parameters=sum(_parameters(call) for call in program.calls),
@@ -123,7 +135,7 @@ def compile_model(
         arena_optimal=plan.optimal,
         arena_layerwise_bytes=plan.arena_bytes,
         stack_estimate_bytes=stack_bytes(program.calls, chosen.core),
-        sram_bytes=plan.arena_bytes + _CONTEXT_BYTES + stack_bytes(program.calls, chosen.core),
+        sram_bytes=plan.arena_bytes + context_bytes(program) + stack_bytes(program.calls, chosen.core),
         sram_budget_bytes=sram_budget,
         flash_bytes={"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)},
         flash_budget_bytes=flash_budget,
@@ -145,28 +157,15 @@ def compile_model(
     return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
 
 
-def _with_exits(
-    loaded: LoadedModel, exits: ExitChoice, abstain: float, steps: Dump | None
-) -> tuple[LoadedModel, tuple[str, ...]]:
-    """The model with the exits that are asked for, and the names of those that are merged into a mean."""
-    if not 0.0 <= abstain <= 1.0:
-        raise UsageError(f"abstain is a confidence between 0 and 1, not {abstain:g}")
-    if exits == "auto":
-        views = any(head.kind == "early_view" for head in read_heads(loaded.model))
-        exits = "qute" if views else "all"
-    selected = SelectExitsPass(exits)(loaded.model)
-    model = selected.model
-    heads: tuple[str, ...] = ()
-    if selected.modified and steps is not None:
-        steps.write("select_exits", model)
-    if exits in ("qute", "ensemble"):
-        heads = tuple(value.name or "" for value in model.graph.outputs)
-        model = MergeHeadsPass(abstain)(model).model
-        if steps is not None:
-            steps.write("merge_heads", model)
-    elif abstain:
-        raise UsageError("abstain needs the mean over heads: --exits qute or ensemble")
-    return replace(loaded, model=model), heads
+def _dynamic_exits(program: Program, names: Sequence[str]) -> tuple[ExitReport, ...]:
+    """What has run when each exit is taken; nothing for a network that always runs to its end."""
+    reports = []
+    for end, call in enumerate(program.calls, 1):
+        if isinstance(call, ExitCheck):
+            threshold = call.threshold / 2**30 if call.threshold is not None else None
+            macs = sum(done.macs for done in program.calls[:end])
+            reports.append(ExitReport(names[call.number], threshold, end, macs))
+    return tuple(reports)
 
 
 def _method(method: str | CalibrationMethod) -> CalibrationMethod:

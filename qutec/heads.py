@@ -18,11 +18,14 @@ import onnx_ir as ir
 from qutec.errors import ModelError
 
 __all__ = [
+    "EXIT_RESULTS",
     "HEAD_DOMAIN",
+    "INTEGER_RESULTS",
     "METADATA_KEY",
     "RESULTS",
     "Head",
     "HeadKind",
+    "feature_output",
     "is_head_node",
     "read_heads",
     "write_heads",
@@ -36,6 +39,12 @@ HEAD_DOMAIN = "qutec"
 
 RESULTS = ("probabilities", "label", "confidence", "entropy", "disagreement", "abstain")
 """Outputs of a network whose heads are merged, in this order."""
+
+EXIT_RESULTS = (*RESULTS, "exit")
+"""Outputs of a network that stops at the first exit that is sure enough; the last is its number, from 0."""
+
+INTEGER_RESULTS = frozenset({"label", "abstain", "exit"})
+"""Results that count or number something; the others are real."""
 
 HeadKind: TypeAlias = Literal["early_exit", "early_view", "final"]
 
@@ -58,6 +67,13 @@ class Head:
 def is_head_node(node: ir.Node) -> bool:
     """Whether a node is a merged head."""
     return node.domain == HEAD_DOMAIN
+
+
+def feature_output(node: ir.Node) -> ir.Value | None:
+    """The pooled features inside a merged head, for calibration to see their range; None in other nodes."""
+    if is_head_node(node) and node.op_type.startswith("QuteHead"):
+        return node.outputs[len(RESULTS)]
+    return None
 
 
 def read_heads(model: ir.Model) -> tuple[Head, ...]:

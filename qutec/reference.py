@@ -30,6 +30,7 @@ from qutec.program import (
     Conv2D,
     Copy,
     DepthwiseConv2D,
+    ExitCheck,
     Fill,
     FullyConnected,
     Gather,
@@ -87,17 +88,36 @@ def run_program(program: Program, inputs: Sequence[Int8Array]) -> tuple[StoredAr
     parts: list[tuple[StoredArray, ...]] = []
     for start in range(0, max(batch, 1), step):
         buffers = load_inputs(program, [values[start : start + step] for values in inputs])
-        for call in program.calls:
-            run_call(call, buffers)
-        parts.append(read_outputs(program, buffers))
+        parts.append(_run_to_the_exits(program, buffers))
     return tuple(np.concatenate(port) for port in zip(*parts, strict=True))
+
+
+def _run_to_the_exits(program: Program, buffers: Buffers) -> tuple[StoredArray, ...]:
+    """Outputs of a batch; samples leave it at the exit that is sure enough of them."""
+    batch = max((len(values) for values in buffers.values()), default=0)
+    left = np.arange(batch)
+    finished: list[tuple[npt.NDArray[np.intp], tuple[StoredArray, ...]]] = []
+    for call in program.calls:
+        run_call(call, buffers)
+        if not isinstance(call, ExitCheck) or call.threshold is None:
+            continue
+        confidence = _wide_array(buffers, call.input, (1,), np.dtype("<i4"))[:, 0]
+        stops = confidence >= call.threshold
+        if stops.any():
+            outputs = read_outputs(program, buffers)
+            finished.append((left[stops], tuple(values[stops] for values in outputs)))
+            left, buffers = left[~stops], {name: rows[~stops] for name, rows in buffers.items()}
+    finished.append((left, read_outputs(program, buffers)))
+    order = np.argsort(np.concatenate([rows for rows, _ in finished]))
+    outputs_of_all = zip(*(outputs for _, outputs in finished), strict=True)
+    return tuple(np.concatenate(values)[order] for values in outputs_of_all)
 
 
 def trace_program(program: Program, inputs: Sequence[Int8Array]) -> Iterator[tuple[Call, Int8Array]]:
     """Runs the calls one by one and yields each with the values it wrote, [batch, count], memory order.
 
-    The whole batch is run at once; inputs and errors are those of `run_program`. For a `Copy` the values
-    are in the order of its loops, without the bytes between them.
+    The whole batch is run at once, and to the end: no `ExitCheck` stops it. Inputs and errors are those of
+    `run_program`. For a `Copy` the values are in the order of its loops, without the bytes between them.
     """
     buffers = load_inputs(program, inputs)
     for call in program.calls:
@@ -198,6 +218,9 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
             shape = (call.heads, call.classes)
             logits = _wide_array(buffers, call.input, shape, np.dtype("<i4"))
             return _bytes(heads.head_uncertainty(call, logits))
+        case ExitCheck():
+            batch = len(buffers[call.output.buffer])
+            return _bytes(np.full((batch, 1), call.number, dtype=np.int32))
         case _:
             assert_never(call)
 

@@ -3,12 +3,14 @@
 from qutec.backends.cmsis_nn.cost import code_bytes, stack_bytes
 from qutec.backends.cmsis_nn.prepare import prepare
 from qutec.backends.cmsis_nn.project import EmittedProject, Provenance, emit_project
+from qutec.backends.cmsis_nn.result_api import context_bytes
 from qutec.backends.cmsis_nn.scratch import scratch_bytes
 
 __all__ = [
     "EmittedProject",
     "Provenance",
     "code_bytes",
+    "context_bytes",
     "emit_project",
     "prepare",
     "scratch_bytes",

@@ -25,6 +25,7 @@ from qutec.program import (
     Conv2D,
     Copy,
     DepthwiseConv2D,
+    ExitCheck,
     Fill,
     FullyConnected,
     Gather,
@@ -92,7 +93,7 @@ class CallWriter:
                 return self._gather(index, call)
             case Fill():
                 return self._fill(call)
-            case HeadFeatures() | HeadLogits() | HeadUncertainty():
+            case HeadFeatures() | HeadLogits() | HeadUncertainty() | ExitCheck():
                 return write_head_call(index, call, self.address, self._const)
 
     def address(self, tensor: Tensor) -> str:

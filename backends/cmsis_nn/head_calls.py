@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.const_data import ConstData
-from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Tensor
+from qutec.program import ExitCheck, HeadFeatures, HeadLogits, HeadUncertainty, Tensor
 
 __all__ = ["write_head_call"]
 
@@ -18,7 +18,10 @@ Address: TypeAlias = Callable[[Tensor], str]
 
 
 def write_head_call(
-    index: int, call: HeadFeatures | HeadLogits | HeadUncertainty, address: Address, const_data: ConstData
+    index: int,
+    call: HeadFeatures | HeadLogits | HeadUncertainty | ExitCheck,
+    address: Address,
+    const_data: ConstData,
 ) -> str:
     """The statements of call `index`; they return an arm_cmsis_nn_status.
 
@@ -29,8 +32,10 @@ def write_head_call(
             statement = _features(index, call, address, const_data)
         case HeadLogits():
             statement = _logits(index, call, address, const_data)
-        case _:
+        case HeadUncertainty():
             statement = _uncertainty(call, address)
+        case _:
+            statement = f"*{_wide(address(call.output), 32)} = {call.number};"
     return f"{statement}\nreturn ARM_CMSIS_NN_SUCCESS;"
 
 

@@ -81,8 +81,9 @@ def _with_includes(names: Iterable[str], folder: Path = KERNEL_DIRECTORY) -> set
 def kernel_files(calls: Sequence[Call]) -> list[str]:
     """Names in KERNEL_DIRECTORY, sorted, of the sources and headers that the calls need to compile and link.
 
-    The two public headers are always among them. `Fill` is memset and needs none. The accuracy-drop monitor
-    goes with every network that has an uncertainty, for the application to call.
+    The two public headers are always among them. `Fill` is memset, `ExitCheck` a
+    comparison: they need none. The accuracy-drop monitor goes with every network that has an uncertainty, for
+    the application to call.
     """
     sources = {name for call in calls for name in _sources(call)}
     return sorted(_with_includes((*_PUBLIC_HEADERS, *sources)))

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
-from qutec.backends.cmsis_nn.result_api import result_api
+from qutec.backends.cmsis_nn.result_api import exit_lines, result_api
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
-from qutec.program import Int8Array, Port, Program
+from qutec.program import ExitCheck, Int8Array, Port, Program
 
 __all__ = ["EmittedProject", "Provenance", "emit_project"]
 
@@ -68,7 +68,7 @@ def emit_project(
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
     head = _head(provenance)
-    result_declarations, result_definitions = result_api(program, plan, prefix)
+    result = result_api(program, plan, prefix)
     values = {
         "prefix": prefix,
         "PREFIX": prefix.upper(),
@@ -86,12 +86,15 @@ def emit_project(
         ),
         "qute_include": '#include "qute_kernels.h"\n' if any(_QUTE_CALL.search(c) for c in layers) else "",
         "structs": _paragraph(structs),
-        "result_declarations": result_declarations,
-        "result_definitions": result_definitions,
+        "result_macros": result.macros,
+        "result_fields": result.context_fields,
+        "result_init": result.context_init,
+        "result_declarations": result.declarations,
+        "result_definitions": result.definitions,
         "layers": "\n\n".join(layers),
         "input_offsets": _offsets(program.inputs, plan),
         "output_offsets": _offsets(program.outputs, plan),
-        "invocations": _invocations(prefix, program),
+        "invocations": _invocations(prefix, program, plan),
         "check_structs": _paragraph(_used(structs, checks)),
         "checks": f"{checks}\n" if checks else "",
         "declarations": const_data.declarations(),
@@ -160,8 +163,8 @@ def _layer_function(index: int, kind: str, name: str, body: str) -> str:
     return "\n".join(lines)
 
 
-def _invocations(prefix: str, program: Program) -> str:
-    lines = []
+def _invocations(prefix: str, program: Program, plan: Plan) -> str:
+    lines: list[str] = []
     for index, call in enumerate(program.calls):
         lines += [
             f"    if ({_function_name(index, type(call).__name__)}(arena) != ARM_CMSIS_NN_SUCCESS)",
@@ -170,6 +173,8 @@ def _invocations(prefix: str, program: Program) -> str:
             "    }",
             f"    layer_done(context, {index});",
         ]
+        if isinstance(call, ExitCheck) and call.threshold is not None:
+            lines += exit_lines(prefix, call, plan)
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ from qutec.lower.builder import Builder, Refused
 from qutec.lower.constants import constant, quantization_of
 from qutec.lower.elementwise import binary, unary
 from qutec.lower.expression import Context, Expression, OpenQuantization, Pending, Pointwise
-from qutec.lower.heads import qute_head, uncertainty
+from qutec.lower.heads import dynamic_exit, qute_head, uncertainty
 from qutec.lower.linear import batch_normalization, conv, gemm, matmul
 from qutec.lower.movement import cast, concat, identity, pad, reshape, slice_, split, transpose
 from qutec.lower.pointwise import BINARY, UNARY
@@ -103,7 +103,7 @@ def _input_parameters(context: Context, graph: ir.Graph) -> list[str]:
 
 def _lower_node(context: Context, node: ir.Node) -> None:
     if is_head_node(node):
-        rule = qute_head if node.op_type.startswith("QuteHead") else uncertainty
+        rule = next(rule for prefix, rule in _HEAD_RULES.items() if node.op_type.startswith(prefix))
         context.results.update(zip(node.outputs, rule(context, node), strict=False))
         return
     if node.op_type not in _RULES:
@@ -147,6 +147,8 @@ def _quantize(context: Context, node: ir.Node) -> Expression:
 def _dequantize(context: Context, node: ir.Node) -> Expression:
     return context.told(context.raw(node.inputs[0]), quantization_of(node))
 
+
+_HEAD_RULES = {"QuteHead": qute_head, "Uncertainty": uncertainty, "DynamicExit": dynamic_exit}
 
 _RULES: dict[str, Rule] = {
     **dict.fromkeys(UNARY, unary),

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from qutec.lower.stages import by_stage
 from qutec.lower.view import FreeOrder, View, affine_loops, row_major
 from qutec.program import (
     Buffer,
@@ -188,7 +189,7 @@ class Builder:
             buffer = self.buffers[port.tensor.buffer]
             self.buffers[buffer.name] = replace(buffer, kind=BufferKind.OUTPUT)
         inputs = [self._port(port, view) for port, view in self.inputs]
-        return Program(name, self.buffers, tuple(self.calls), tuple(inputs), tuple(outputs))
+        return Program(name, self.buffers, tuple(by_stage(self.calls)), tuple(inputs), tuple(outputs))
 
     def _owned(self, name: str, view: View) -> View:
         """An output lies in a buffer that a call has written, never in an input or a constant."""

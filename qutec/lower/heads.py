@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,7 @@ from qutec.lower.expression import Context, Pending, Result
 from qutec.lower.shapes import layer_name, static_shape
 from qutec.lower.view import View, channels_last_order, row_major
 from qutec.program import (
+    ExitCheck,
     HeadFeatures,
     HeadLogits,
     HeadUncertainty,
@@ -33,7 +35,7 @@ from qutec.program import (
 )
 from qutec.quantization import quantize_bias, symmetric_per_channel
 
-__all__ = ["qute_head", "uncertainty"]
+__all__ = ["dynamic_exit", "qute_head", "uncertainty"]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -76,20 +78,53 @@ def uncertainty(context: Context, node: ir.Node) -> list[Result]:
     buffer = context.builder.buffer(f"{name}/logits", 4 * heads * classes)
     for number, value in enumerate(node.inputs):
         target = Tensor(buffer.buffer, 4 * classes * number)
-        known = context.expression(value)
-        if isinstance(known, Pending) and known.dense is not None:
-            source = context.builder.settled(known.dense.x)
-            quantized, scale = _integer_rows(known.dense.weights)
-            quantized, bias = quantized[:, source.order], known.dense.bias
-            label = known.dense.name
-        else:
-            # Logits that the graph stores in int8 are taken over as they are.
-            source = context.builder.ordered(context.view(value), row_major(classes), f"{name}/order")
-            quantized, scale = np.eye(classes, dtype=np.int8), np.ones(classes)
-            bias, label = np.zeros(classes), f"{name}/exit_{number}"
-        inputs = _Inputs(source.tensor, source.quantization.scale, 8, -source.quantization.zero_point)
-        _logits(context, label, inputs, target, (1, classes), quantized, scale, bias)
+        _classifier_logits(context, value, target, classes, f"{name}/exit_{number}")
     return _results(context, node, buffer, heads, classes)
+
+
+def dynamic_exit(context: Context, node: ir.Node) -> list[Result]:
+    """The first of K classifiers that is sure enough; the calls of each end with an `ExitCheck`.
+
+    All exits write their results to one place, so that the answer is there whichever is taken. What runs
+    before which exit is decided by `qutec.lower.stages`.
+    """
+    classes = static_shape(node.inputs[0])[-1] if node.inputs[0] is not None else 0
+    name = layer_name(node)
+    thresholds = node.attributes.get_floats("thresholds", [])
+    abstain = node.attributes.get_float("abstain_below", 0.0)
+    target = context.builder.buffer(f"{name}/result", 4 * (classes + HeadUncertainty.SCALARS + 1))
+    results = _result_tensors(target, classes, (*_RESULT_SCALES.items(), ("exit", 1.0)))
+    confidence, taken = results[list(_RESULT_SCALES).index("confidence")].tensor, results[-1].tensor
+    last = len(node.inputs) - 1
+    for number, value in enumerate(node.inputs):
+        stem = f"{name}/exit_{number}"
+        logits = context.builder.buffer(f"{stem}/logits", 4 * classes)
+        _classifier_logits(context, value, logits, classes, stem)
+        context.builder.add(
+            HeadUncertainty(f"{stem}/uncertainty", logits, target, 1, classes, _fixed_confidence(abstain))
+        )
+        threshold = _fixed_confidence(thresholds[number]) if number < last else None
+        context.builder.add(ExitCheck(f"{stem}/check", confidence, taken, number, threshold))
+    return results
+
+
+def _classifier_logits(
+    context: Context, value: ir.Value | None, target: Tensor, classes: int, name: str
+) -> None:
+    """int32 logits of one classifier that has its own features."""
+    known = context.expression(value)
+    if isinstance(known, Pending) and known.dense is not None:
+        source = context.builder.settled(known.dense.x)
+        quantized, scale = _integer_rows(known.dense.weights)
+        quantized, bias = quantized[:, source.order], known.dense.bias
+        label = known.dense.name
+    else:
+        # Logits that the graph stores in int8 are taken over as they are.
+        source = context.builder.ordered(context.view(value), row_major(classes), f"{name}/order")
+        quantized, scale = np.eye(classes, dtype=np.int8), np.ones(classes)
+        bias, label = np.zeros(classes), name
+    inputs = _Inputs(source.tensor, source.quantization.scale, 8, -source.quantization.zero_point)
+    _logits(context, label, inputs, target, (1, classes), quantized, scale, bias)
 
 
 def _features(
@@ -213,11 +248,21 @@ def _integer_rows(weights: Constant) -> tuple[Int8Array, FloatArray]:
 def _results(context: Context, node: ir.Node, logits: Tensor, heads: int, classes: int) -> list[Result]:
     name = layer_name(node)
     abstain = node.attributes.get_float("abstain_below", 0.0)
-    target = context.builder.buffer(f"{name}/result", 4 * (classes + 5))
-    limit = min(max(round(abstain * 2**30), 0), 2**30)
+    target = context.builder.buffer(f"{name}/result", 4 * (classes + HeadUncertainty.SCALARS))
+    limit = _fixed_confidence(abstain)
     context.builder.add(HeadUncertainty(f"{name}/uncertainty", logits, target, heads, classes, limit))
+    return _result_tensors(target, classes, tuple(_RESULT_SCALES.items()))
+
+
+def _fixed_confidence(value: float) -> int:
+    """A probability with 30 fractional bits."""
+    return min(max(round(value * 2**30), 0), 2**30)
+
+
+def _result_tensors(target: Tensor, classes: int, scales: Sequence[tuple[str, float]]) -> list[Result]:
+    """The results one after the other, int32, probabilities first."""
     results, offset = [], 0
-    for result, scale in _RESULT_SCALES.items():
+    for result, scale in scales:
         size = classes if result == "probabilities" else 1
         results.append(Result(Tensor(target.buffer, offset), scale))
         offset += 4 * size

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.planner.plan import Plan, PlanError
-from qutec.program import BufferKind, Indices, Program, Tensor
+from qutec.program import BufferKind, ExitCheck, Indices, Program, Tensor
 
 __all__ = ["validate_plan"]
 
@@ -28,8 +28,8 @@ def validate_plan(program: Program, scratch: Sequence[int], plan: Plan) -> None:
     """Check that running `program` with `plan` reads only what was written for it.
 
     `scratch[i]` is the kernel scratch of call i in bytes. What is checked: everything is inside the arena
-    and aligned; every byte that a call or the caller reads still holds the last write to it; an output
-    overlaps an input of the same call only where `may_write_in_place` allows and both start at
+    and aligned; every byte that a call or the caller, after any exit, reads still holds the last write to it;
+    an output overlaps an input of the same call only where `may_write_in_place` allows and both start at
     the same address; scratch overlaps nothing that its call reads or writes; the plan's report (its
     allocations and totals) agrees with its offsets.
 
@@ -42,6 +42,8 @@ def validate_plan(program: Program, scratch: Sequence[int], plan: Plan) -> None:
     replay.write_inputs()
     for i in range(len(program.calls)):
         replay.run(i)
+        if isinstance(program.calls[i], ExitCheck):
+            replay.read_outputs()
     replay.read_outputs()
 
 

@@ -1,8 +1,9 @@
 """The Program: NHWC buffers and kernel calls with exact integer semantics.
 
 A Program is what a quantised ONNX graph is lowered to and what every backend emits. It is a straight
-line: `calls` run in the order given. Every tensor is a region of a named buffer; every number that a
-kernel needs (offsets, multipliers, shifts, re-ordered weights) is already in the call.
+line: `calls` run in the order given, to the end or to the first `ExitCheck` that is sure enough.
+Every tensor is a region of a named buffer; every number that a kernel needs (offsets, multipliers, shifts,
+re-ordered weights) is already in the call.
 
 Arithmetic is that of the TensorFlow Lite int8 specification as CMSIS-NN implements it with double
 rounding (see `qutec.reference` for the executable definition). Shapes are NHWC and the batch is 1.
@@ -19,7 +20,14 @@ from typing import TypeAlias
 
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Concat, Copy, Fill, FullyConnected, Gather, Lookup, Softmax
-from qutec.program.head_calls import HeadFeatures, HeadLogits, HeadUncertainty, feature_bound, logit_bound
+from qutec.program.head_calls import (
+    ExitCheck,
+    HeadFeatures,
+    HeadLogits,
+    HeadUncertainty,
+    feature_bound,
+    logit_bound,
+)
 from qutec.program.kernel_call import Indices, KernelCall
 from qutec.program.tensors import (
     Buffer,
@@ -45,6 +53,7 @@ __all__ = [
     "Conv2D",
     "Copy",
     "DepthwiseConv2D",
+    "ExitCheck",
     "Fill",
     "FullyConnected",
     "Gather",
@@ -87,6 +96,7 @@ Call: TypeAlias = (
     | HeadFeatures
     | HeadLogits
     | HeadUncertainty
+    | ExitCheck
 )
 """Every kind of call there is; `match` over it is checked for completeness."""
 

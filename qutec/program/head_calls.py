@@ -14,7 +14,7 @@ import numpy as np
 from qutec.program.kernel_call import Indices, SingleInputCall
 from qutec.program.tensors import Int8Array, Int32Array, Pair, Shape, Tensor
 
-__all__ = ["HeadFeatures", "HeadLogits", "HeadUncertainty", "feature_bound", "logit_bound"]
+__all__ = ["ExitCheck", "HeadFeatures", "HeadLogits", "HeadUncertainty", "feature_bound", "logit_bound"]
 
 _WIDE_ALIGNMENT = 4
 
@@ -158,6 +158,34 @@ class HeadUncertainty(SingleInputCall):
     def written_region(self) -> Indices:
         """L + 5 values of four bytes."""
         return np.arange(4 * (self.classes + self.SCALARS))
+
+
+@dataclass(frozen=True, eq=False)
+class ExitCheck(SingleInputCall):
+    """Ends an inference whose exit is sure enough; no kernel, but lines of the network's own C.
+
+    The input is int32 [1]: a confidence, Q30. The output is int32 [1]: `number`, written in any case. Where
+    the confidence is at least `threshold`, Q30, the calls that follow do not run and the outputs are what
+    they are now. The last exit has no threshold, since nothing follows.
+    """
+
+    number: int
+    threshold: int | None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where a tensor is not aligned, or the threshold is no confidence."""
+        _check_wide(self.name, self.input)
+        _check_wide(self.name, self.output)
+        if self.threshold is not None and not 0 < self.threshold <= 1 << 30:
+            raise ValueError(f"{self.name}: {self.threshold} is no confidence with 30 fractional bits")
+
+    def read_region(self, k: int) -> Indices:
+        """One value of four bytes."""
+        return np.arange(4)
+
+    def written_region(self) -> Indices:
+        """One value of four bytes."""
+        return np.arange(4)
 
 
 def feature_bound(call: HeadFeatures) -> int:

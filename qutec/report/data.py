@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "BufferReport", "LayerReport", "Report"]
+__all__ = ["SCHEMA_VERSION", "BufferReport", "ExitReport", "LayerReport", "Report"]
 
 SCHEMA_VERSION = 1
 
@@ -34,6 +34,18 @@ class BufferReport:
     offset: int
     first_use: int
     last_use: int
+
+
+@dataclass(frozen=True)
+class ExitReport:
+    """What an inference that ends at an exit has run; the last exit is the worst case."""
+
+    name: str
+    threshold: float | None
+    """Confidence at which the exit is taken; None for the last."""
+    layers: int
+    """Number of layers that have run."""
+    macs: int
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,8 @@ class Report:
     flash_budget_bytes: int | None
     layers: tuple[LayerReport, ...]
     buffers: tuple[BufferReport, ...]
+    dynamic_exits: tuple[ExitReport, ...] = ()
+    """By depth; empty for a network that always runs to its end."""
     uncertainty_overhead: dict[str, int] | None = field(default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -76,6 +90,7 @@ class Report:
     def from_json(cls, data: Mapping[str, Any]) -> Report:
         """The report that `to_json` wrote; KeyError or TypeError where it is garbled."""
         known = {name: data[name] for name in cls.__dataclass_fields__}
+        known["dynamic_exits"] = tuple(ExitReport(**item) for item in known["dynamic_exits"])
         known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
         known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
         for name in ("exits", "heads", "inputs", "outputs", "warnings"):

@@ -32,6 +32,7 @@ def report_text(report: Report) -> str:
         f"about {report.flash_bytes['code']:,} code)"
         f"{_budget(report.flash_total_bytes, report.flash_budget_bytes)}",
         "",
+        *_dynamic_exits(report),
         *_table(report),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -57,15 +58,33 @@ def _budget(used: int, budget: int | None) -> str:
     return "" if budget is None else f"  {used / budget:.0%} of {budget:,}"
 
 
+def _dynamic_exits(report: Report) -> list[str]:
+    """One line for each exit at which an inference may end."""
+    if not report.dynamic_exits:
+        return []
+    lines = [f"{'inference ends at':<34}{'confidence':>16}{'layers':>12}{'MACs':>12}{'of all':>10}"]
+    worst = max(report.dynamic_exits[-1].macs, 1)
+    for item in report.dynamic_exits:
+        level = f">= {item.threshold:.4g}" if item.threshold is not None else "any"
+        cost = f"{item.layers:>12}{item.macs:>12,}{item.macs / worst:>10.1%}"
+        lines.append(f"{_printable(item.name):<34}{level:>16}{cost}")
+    return [*lines, ""]
+
+
 def _table(report: Report) -> list[str]:
     widest = max((layer.arena_live_bytes for layer in report.layers), default=0)
     lines = [f"{'layer':<34}{'kernel':<16}{'output':>12}{'MACs':>12}{'weights':>10}{'live':>9}"]
     return lines + [_row(layer, widest) for layer in report.layers]
 
 
+def _printable(name: str) -> str:
+    """At most 32 characters of a name, none that a terminal would obey."""
+    short = name if len(name) <= 32 else "..." + name[-29:]
+    return "".join(c if c.isprintable() else "?" for c in short)
+
+
 def _row(layer: LayerReport, widest: int) -> str:
-    name = layer.name if len(layer.name) <= 32 else "..." + layer.name[-29:]
-    name = "".join(c if c.isprintable() else "?" for c in name)
+    name = _printable(layer.name)
     shape = "x".join(map(str, layer.output_shape[1:]))
     bar = "#" * round(6 * layer.arena_live_bytes / widest) if widest else ""
     peak = "<" if layer.arena_live_bytes == widest else ""

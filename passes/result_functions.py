@@ -1,0 +1,119 @@
+"""What the passes have in common that turn classifiers into one answer with its uncertainty.
+
+The answer is computed by a function of the model (domain `qutec`) written in standard ONNX operators, so
+that onnxruntime runs the result; compilers match it by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+
+from qutec.errors import UnsupportedModelError
+from qutec.heads import HEAD_DOMAIN, INTEGER_RESULTS, write_heads
+from qutec.lower.shapes import static_shape
+
+__all__ = ["MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function"]
+
+MEAN_UNCERTAINTY = """
+    each = Softmax <axis = -1> (logits)
+    first_axis = Constant <value_ints = [0]> ()
+    last_axis = Constant <value_ints = [1]> ()
+    tiny = Constant <value_float = 1e-30> ()
+    none = Constant <value_float = 0.0> ()
+    threshold = Constant <value_float: float = @abstain_below> ()
+    probabilities = ReduceMean <keepdims = 1> (each, first_axis)
+    label = ArgMax <axis = 1, keepdims = 0> (probabilities)
+    confidence = ReduceMax <keepdims = 0> (probabilities, last_axis)
+    mean_floor = Max (probabilities, tiny)
+    mean_log = Log (mean_floor)
+    mean_terms = Mul (probabilities, mean_log)
+    mean_sum = ReduceSum <keepdims = 0> (mean_terms, last_axis)
+    entropy = Neg (mean_sum)
+    each_floor = Max (each, tiny)
+    each_log = Log (each_floor)
+    each_terms = Mul (each, each_log)
+    each_sum = ReduceSum <keepdims = 0> (each_terms, last_axis)
+    each_mean = ReduceMean <keepdims = 1> (each_sum, first_axis)
+    difference = Add (entropy, each_mean)
+    disagreement = Max (difference, none)
+    unsure = Less (confidence, threshold)
+    abstain = Cast <to = 7> (unsure)
+"""
+"""Function body: the six results of `qutec.heads.RESULTS` from `logits` [K, L], the mean over K softmaxes."""
+
+
+def classifier_logits(outputs: Sequence[ir.Value]) -> tuple[list[ir.Value], int]:
+    """The logits [1, L] of each output, its softmax left out, and L.
+
+    Raises:
+        UnsupportedModelError: they are no classifiers of the same classes.
+    """
+    logits = [_logits(output) for output in outputs]
+    shapes = {static_shape(value) for value in logits}
+    if len(shapes) != 1 or len(next(iter(shapes))) != 2:
+        raise UnsupportedModelError(
+            "the exits cannot be averaged: their logits have the shapes "
+            + ", ".join(sorted(f"[{', '.join(map(str, shape))}]" for shape in shapes))
+        )
+    return logits, next(iter(shapes))[1]
+
+
+def _logits(output: ir.Value) -> ir.Value:
+    value: ir.Value | None = output
+    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
+        value = node.inputs[0]
+    node = value.producer() if value is not None else None
+    if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
+        axis = node.attributes.get_int("axis", -1)
+        if axis not in (-1, len(output.shape or ()) - 1):
+            raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
+        return node.inputs[0]
+    assert value is not None
+    return value
+
+
+def result_function(
+    name: str, inputs: Sequence[str], results: Sequence[str], attributes: str, body: str, extra: str = ""
+) -> ir.Function:
+    """A function whose body is `body`; it gives the `results`, and one value more where `extra` names it."""
+    outputs = ", ".join([*results, *([extra] if extra else [])])
+    text = (
+        f'<domain: "{HEAD_DOMAIN}", opset_import: ["" : 21]>\n'
+        f"{name} <{attributes}> ({', '.join(inputs)}) => ({outputs})\n{{{body}}}"
+    )
+    return ir.serde.deserialize_function(onnx.parser.parse_function(text))
+
+
+def replace_outputs(
+    model: ir.Model, node: ir.Node, function: ir.Function, results: Sequence[str], classes: int
+) -> None:
+    """Make the first outputs of `node`, a call of `function`, the outputs of the model, named `results`.
+
+    What only the former outputs needed goes. Nothing remains in the metadata of heads.
+    """
+    graph = model.graph
+    model.functions[function.identifier()] = function
+    model.opset_imports[HEAD_DOMAIN] = 1
+    graph.append(node)
+    _name_results(graph, node, results, classes)
+    graph.outputs.clear()
+    graph.outputs.extend(node.outputs[: len(results)])
+    write_heads(model, [])
+    common_passes.RemoveUnusedNodesPass()(model)
+
+
+def _name_results(graph: ir.Graph, node: ir.Node, results: Sequence[str], classes: int) -> None:
+    for output in graph.outputs:
+        if output.name in results:
+            output.name = f"{output.name}_of_exit"
+    taken = {value.name for n in graph if n is not node for value in n.outputs}
+    taken |= {value.name for value in graph.inputs}
+    for position, name in enumerate(results):
+        value = node.outputs[position]
+        value.name = f"qutec_{name}" if name in taken else name
+        value.shape = ir.Shape([1, classes] if name == "probabilities" else [1])
+        value.dtype = ir.DataType.INT64 if name in INTEGER_RESULTS else ir.DataType.FLOAT
