@@ -18,6 +18,9 @@ from qutec.lower.shapes import static_shape
 
 __all__ = ["MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function"]
 
+_STORING = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear"})
+"""How a quantised graph stores the probabilities of an exit; the answer is made of what comes before."""
+
 MEAN_UNCERTAINTY = """
     each = Softmax <axis = -1> (logits)
     first_axis = Constant <value_ints = [0]> ()
@@ -63,17 +66,27 @@ def classifier_logits(outputs: Sequence[ir.Value]) -> tuple[list[ir.Value], int]
 
 
 def _logits(output: ir.Value) -> ir.Value:
-    value: ir.Value | None = output
-    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
-        value = node.inputs[0]
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
-        axis = node.attributes.get_int("axis", -1)
+    """What the output's softmax reads; the output itself where it has none."""
+    softmax = _producer_through(output, _STORING)
+    if softmax is not None and softmax.op_type == "Softmax" and softmax.inputs[0] is not None:
+        axis = softmax.attributes.get_int("axis", -1)
         if axis not in (-1, len(output.shape or ()) - 1):
             raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
-        return node.inputs[0]
-    assert value is not None
+        return softmax.inputs[0]
+    value = output
+    while (
+        (node := value.producer()) is not None and node.op_type == "Identity" and node.inputs[0] is not None
+    ):
+        value = node.inputs[0]
     return value
+
+
+def _producer_through(value: ir.Value, skipped: frozenset[str]) -> ir.Node | None:
+    """The node that computes a value, before nodes of the kinds `skipped`."""
+    node = value.producer()
+    while node is not None and node.op_type in skipped and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node
 
 
 def result_function(

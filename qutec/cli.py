@@ -81,6 +81,10 @@ CmsisNN = Annotated[
     ),
 ]
 
+Models = Annotated[
+    list[Path],
+    typer.Argument(metavar="MODEL...", help="An ONNX model; several with --ensemble.", show_default=False),
+]
 OutputIs = Annotated[
     list[str] | None,
     typer.Option(
@@ -150,7 +154,7 @@ def attach_command(
 
 @app.command("compile")
 def compile_command(
-    model: Model,
+    models: Models,
     target: Annotated[str, typer.Option(help="A core (cortex-m4) or a board (nucleo-l432kc).")] = "cortex-m4",
     sram: Annotated[str | None, typer.Option(help="SRAM that there is, such as 64k: a hard limit.")] = None,
     flash: Annotated[str | None, typer.Option(help="Flash that there is, such as 1m: a hard limit.")] = None,
@@ -178,6 +182,12 @@ def compile_command(
     abstain: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Confidence below which a mean sets its abstain flag.")
     ] = 0.0,
+    ensemble: Annotated[
+        bool,
+        typer.Option(
+            "--ensemble", help="Deep ensemble: run the models in turn in one arena, answer with the mean."
+        ),
+    ] = False,
     exit_threshold: Annotated[
         str | None,
         typer.Option(
@@ -196,8 +206,12 @@ def compile_command(
     from qutec.backends.cmsis_nn.text import c_identifier
     from qutec.compiler import compile_model
 
+    if len(models) > 1 and not ensemble:
+        raise UsageError(f"{len(models)} models are given; --ensemble makes one network of them")
+    if ensemble and len(models) < 2:
+        raise UsageError("--ensemble needs two models or more")
     build = compile_model(
-        model,
+        models if ensemble else models[0],
         target=target,
         sram=sram,
         flash=flash,
@@ -217,7 +231,7 @@ def compile_command(
         from qutec.executions import verify_build
 
         verified = verify_build(build, calibration, cmsis_nn=cmsis_nn)
-    folder = build.save(output or Path("build") / c_identifier(name or model.stem))
+    folder = build.save(output or Path("build") / c_identifier(name or models[0].stem))
     if as_json:
         _print_json(build.report.to_json())
         return

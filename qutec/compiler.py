@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from qutec.backends.cmsis_nn import (
@@ -26,8 +27,8 @@ from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.build import Build
 from qutec.calibrate import CalibrationMethod
 from qutec.dump import Dump
-from qutec.errors import DoesNotFitError
-from qutec.exits import ExitChoice, ExitOptions, choose_exits
+from qutec.errors import DoesNotFitError, UsageError
+from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, choose_from_members
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.passes.quantize import is_quantized
@@ -44,14 +45,14 @@ from qutec.report import (
     report_html,
     report_text,
 )
-from qutec.targets import parse_size
+from qutec.targets import Core, parse_size
 from qutec.targets import target as find_target
 
 __all__ = ["compile_model"]
 
 
 def compile_model(
-    source: ModelSource,
+    source: ModelSource | Sequence[ModelSource],
     *,
     target: str = "cortex-m4",
     sram: str | int | None = None,
@@ -70,7 +71,9 @@ def compile_model(
     """Compile an ONNX model into a C project for a microcontroller.
 
     Args:
-        source: path of an .onnx file, its bytes, or a protobuf.
+        source: path of an .onnx file, its bytes, or a protobuf. Several of them, as a list or tuple, are a
+            deep ensemble: members that read the same inputs, run in turn in one arena, and answer with
+            their mean.
         target: a core or board, see `qutec.targets`.
         sram: bytes that there are for arena, context and stack ('64k', 65536); a hard limit.
         flash: bytes that there are for weights and code; a hard limit. Boards bring both limits.
@@ -80,7 +83,8 @@ def compile_model(
         exits: what becomes of the exits. "qute": the mean over the early views, "ensemble": the mean over
             all exits, both with their uncertainty; "dynamic": the first exit that is sure enough, and the
             rest of the network does not run; "final": the final exit alone; "all": every output as it is.
-            "auto" is "qute" for a network with early views, else "all".
+            "auto" is "qute" for a network with early views, else "all". Each member of an ensemble brings
+            its exits of "final" (which is "auto" there), "qute" or "ensemble".
         abstain: confidence below which an answer sets its abstain flag; 0 never does.
         exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
             each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
@@ -98,21 +102,35 @@ def compile_model(
     flash_budget = parse_size(flash) if flash is not None else chosen.flash_bytes
     method = _method(method)
     steps = Dump(Path(dump)) if dump is not None else None
-    loaded = load(source, simplify=simplify, on_step=steps.write if steps else None)
-    chosen_exits = choose_exits(loaded, ExitOptions(exits, abstain, exit_threshold), steps)
+    sources = _several(source)
+    members = [load(one, simplify=simplify, on_step=steps.write if steps else None) for one in sources]
+    options = ExitOptions(exits, abstain, exit_threshold)
+    base = base_network(members[0])
+    if len(members) > 1:
+        chosen_exits = choose_from_members(members, options, steps)
+    else:
+        chosen_exits = choose_exits(members[0], options, steps)
     loaded, heads = chosen_exits.loaded, chosen_exits.heads
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    program = prepare(lower(quantized, name or loaded.name), chosen.core)
-    scratch = [scratch_bytes(call, chosen.core) for call in program.calls]
-    plan = plan_program(program, scratch)
+    program, scratch, plan = _planned(quantized, name or loaded.name, chosen.core)
     prefix = c_identifier(name or loaded.name)
     qutec_version = version("qutec")
     command = command or f"qutec.compile({loaded.name}, target={target})"
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
     sample = _sample(program, loaded.model, calibration)
     project = emit_project(program, plan, scratch, prefix, provenance, sample)
+    flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)}
+    overhead = None
+    if heads and base is not None:
+        alone, scratch_alone, plan_alone = _planned(quantize(base, calibration, method), prefix, chosen.core)
+        weights = emit_project(alone, plan_alone, scratch_alone, prefix, provenance, sample).weights_bytes
+        overhead = {
+            "macs": _macs(program) - _macs(alone),
+            "flash_bytes": sum(flash_bytes.values()) - weights - code_bytes(alone.calls, chosen.core),
+            "arena_bytes": plan.arena_bytes - plan_alone.arena_bytes,
+        }
     report = Report(
         schema_version=SCHEMA_VERSION,
         qutec_version=qutec_version,
@@ -123,11 +141,12 @@ def compile_model(
         core=chosen.core.name,
         exits=heads or tuple(port.name for port in program.outputs),
         heads=heads,
+        members=tuple({"name": m.name, "sha256": m.sha256} for m in members) if len(members) > 1 else (),
         dynamic_exits=_dynamic_exits(program, heads),
         inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
         outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
         parameters=sum(_parameters(call) for call in program.calls),
-        macs=sum(call.macs for call in program.calls),
+        macs=_macs(program),
         calibration=_calibration_words(loaded.model, calibration, method),
         warnings=_warnings(loaded, calibration),
         arena_bytes=plan.arena_bytes,
@@ -137,7 +156,7 @@ def compile_model(
         stack_estimate_bytes=stack_bytes(program.calls, chosen.core),
         sram_bytes=plan.arena_bytes + context_bytes(program) + stack_bytes(program.calls, chosen.core),
         sram_budget_bytes=sram_budget,
-        flash_bytes={"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)},
+        flash_bytes=flash_bytes,
         flash_budget_bytes=flash_budget,
         layers=tuple(
             _layer(program, call, plan.live_bytes[i], scratch[i]) for i, call in enumerate(program.calls)
@@ -145,6 +164,7 @@ def compile_model(
         buffers=tuple(
             BufferReport(a.name, a.bytes, a.offset, a.first_use, a.last_use) for a in plan.allocations
         ),
+        uncertainty_overhead=overhead,
     )
     _check_budgets(report, program, plan)
     files: dict[str, str | bytes] = {
@@ -155,6 +175,25 @@ def compile_model(
         "report.html": report_html(report, plan),
     }
     return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
+
+
+def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSource]:
+    if isinstance(source, str | Path | bytes | onnx.ModelProto):
+        return [source]
+    if not source:
+        raise UsageError("there is no model")
+    return source
+
+
+def _planned(quantized: ir.Model, name: str, core: Core) -> tuple[Program, list[int], Plan]:
+    """The program of a QDQ model as a core wants it, the scratch of its calls in bytes, and its plan."""
+    program = prepare(lower(quantized, name), core)
+    scratch = [scratch_bytes(call, core) for call in program.calls]
+    return program, scratch, plan_program(program, scratch)
+
+
+def _macs(program: Program) -> int:
+    return sum(call.macs for call in program.calls)
 
 
 def _dynamic_exits(program: Program, names: Sequence[str]) -> tuple[ExitReport, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
+
+import onnx_ir as ir
 
 from qutec.dump import Dump
 from qutec.errors import UsageError
@@ -12,10 +15,19 @@ from qutec.heads import read_heads
 from qutec.load import LoadedModel
 from qutec.passes.dynamic_exit import DynamicExitPass
 from qutec.passes.find_exits import find_exits
+from qutec.passes.join_members import join_members
 from qutec.passes.merge_heads import MergeHeadsPass
 from qutec.passes.select_exits import ExitMode, SelectExitsPass
 
-__all__ = ["DEFAULT_EXIT_THRESHOLD", "ChosenExits", "ExitChoice", "ExitOptions", "choose_exits"]
+__all__ = [
+    "DEFAULT_EXIT_THRESHOLD",
+    "ChosenExits",
+    "ExitChoice",
+    "ExitOptions",
+    "base_network",
+    "choose_exits",
+    "choose_from_members",
+]
 
 ExitChoice: TypeAlias = ExitMode | Literal["auto"]
 """What `compile` makes of the exits."""
@@ -52,29 +64,83 @@ def choose_exits(loaded: LoadedModel, options: ExitOptions, steps: Dump | None =
         UsageError: the model has no such exits, an option does not belong to the mode or is out of range.
         UnsupportedModelError: the exits cannot be joined.
     """
-    if not 0.0 <= options.abstain <= 1.0:
-        raise UsageError(f"abstain is a confidence between 0 and 1, not {options.abstain:g}")
     mode = _mode(loaded, options.mode)
-    if options.thresholds is not None and mode != "dynamic":
-        raise UsageError(f"exit thresholds are for --exits dynamic, not for {mode}")
-    if options.abstain and mode in ("final", "all"):
-        raise UsageError("abstain needs an answer with a confidence: --exits qute, ensemble or dynamic")
-    selected = SelectExitsPass(mode)(loaded.model)
-    model = selected.model
-    if selected.modified and steps is not None:
-        steps.write("select_exits", model)
+    _check_options(options, mode)
+    model = _selected(loaded, mode, steps)
     if mode in ("final", "all"):
         return ChosenExits(replace(loaded, model=model), mode, ())
     if mode == "dynamic":
         heads = tuple(item.name for item in find_exits(model).exits)
         thresholds = DEFAULT_EXIT_THRESHOLD if options.thresholds is None else options.thresholds
         model = DynamicExitPass(thresholds, options.abstain)(model).model
-    else:
-        heads = tuple(value.name or "" for value in model.graph.outputs)
-        model = MergeHeadsPass(options.abstain)(model).model
+        _write(steps, "dynamic_exit", model)
+        return ChosenExits(replace(loaded, model=model), mode, heads)
+    return _averaged(loaded, model, mode, options.abstain, steps)
+
+
+def choose_from_members(
+    members: Sequence[LoadedModel], options: ExitOptions, steps: Dump | None = None
+) -> ChosenExits:
+    """A deep ensemble: one network that runs the members in turn and answers with their mean.
+
+    Each member brings the exits of the mode: its final one ("auto", "final"), its early views ("qute"), or
+    all of its exits ("ensemble"). Raises what `choose_exits` raises, and UsageError where members cannot be
+    joined.
+    """
+    mode: ExitMode = "final" if options.mode == "auto" else options.mode
+    if mode in ("dynamic", "all"):
+        raise UsageError(f"exits {mode!r} is for one network; an ensemble takes final, qute or ensemble")
+    _check_options(options, "ensemble")
+    chosen = [_selected(member, mode, steps) for member in members]
+    joined = join_members(chosen)
+    _write(steps, "join_members", joined)
+    digests = "".join(member.sha256 for member in members)
+    loaded = LoadedModel(
+        joined,
+        members[0].name,
+        hashlib.sha256(digests.encode("ascii")).hexdigest(),
+        tuple(dict.fromkeys(text for member in members for text in member.warnings)),
+    )
+    return _averaged(loaded, joined, "ensemble", options.abstain, steps)
+
+
+def base_network(loaded: LoadedModel) -> ir.Model | None:
+    """A copy of the network with its final exit alone, to compare with; None where it has no such exit."""
+    model = ir.from_proto(ir.to_proto(loaded.model))
+    try:
+        return SelectExitsPass("final")(model).model
+    except UsageError:
+        return None
+
+
+def _check_options(options: ExitOptions, mode: ExitMode) -> None:
+    if not 0.0 <= options.abstain <= 1.0:
+        raise UsageError(f"abstain is a confidence between 0 and 1, not {options.abstain:g}")
+    if options.thresholds is not None and mode != "dynamic":
+        raise UsageError(f"exit thresholds are for --exits dynamic, not for {mode}")
+    if options.abstain and mode in ("final", "all"):
+        raise UsageError("abstain needs an answer with a confidence: --exits qute, ensemble or dynamic")
+
+
+def _selected(loaded: LoadedModel, mode: ExitMode, steps: Dump | None) -> ir.Model:
+    result = SelectExitsPass(mode)(loaded.model)
+    if result.modified:
+        _write(steps, "select_exits", result.model)
+    return result.model
+
+
+def _averaged(
+    loaded: LoadedModel, model: ir.Model, mode: ExitMode, abstain: float, steps: Dump | None
+) -> ChosenExits:
+    heads = tuple(value.name or "" for value in model.graph.outputs)
+    merged = MergeHeadsPass(abstain)(model).model
+    _write(steps, "merge_heads", merged)
+    return ChosenExits(replace(loaded, model=merged), mode, heads)
+
+
+def _write(steps: Dump | None, step: str, model: ir.Model) -> None:
     if steps is not None:
-        steps.write("dynamic_exit" if mode == "dynamic" else "merge_heads", model)
-    return ChosenExits(replace(loaded, model=model), mode, heads)
+        steps.write(step, model)
 
 
 def _mode(loaded: LoadedModel, choice: ExitChoice) -> ExitMode:

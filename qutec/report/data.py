@@ -80,6 +80,8 @@ class Report:
     buffers: tuple[BufferReport, ...]
     dynamic_exits: tuple[ExitReport, ...] = ()
     """By depth; empty for a network that always runs to its end."""
+    members: tuple[dict[str, str], ...] = ()
+    """Name and sha256 of the members of a deep ensemble, in the order in which they run."""
     uncertainty_overhead: dict[str, int] | None = field(default=None)
 
     def to_json(self) -> dict[str, Any]:
@@ -93,7 +95,7 @@ class Report:
         known["dynamic_exits"] = tuple(ExitReport(**item) for item in known["dynamic_exits"])
         known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
         known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
-        for name in ("exits", "heads", "inputs", "outputs", "warnings"):
+        for name in ("exits", "heads", "inputs", "outputs", "warnings", "members"):
             known[name] = tuple(known[name])
         return cls(**known)
 

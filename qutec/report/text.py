@@ -17,6 +17,7 @@ def report_text(report: Report) -> str:
         "",
         *(f"WARNING  {warning}" for warning in report.warnings),
         *([""] if report.warnings else []),
+        *_members(report),
         f"inputs      {_ports(report.inputs)}",
         f"outputs     {_ports(report.outputs)}",
         f"parameters  {report.parameters:,}",
@@ -31,11 +32,27 @@ def report_text(report: Report) -> str:
         f"({report.flash_bytes['weights']:,} weights and constants, "
         f"about {report.flash_bytes['code']:,} code)"
         f"{_budget(report.flash_total_bytes, report.flash_budget_bytes)}",
+        *_uncertainty(report),
         "",
         *_dynamic_exits(report),
         *_table(report),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _members(report: Report) -> list[str]:
+    return [f"ensemble    {', '.join(member['name'] for member in report.members)}"] if report.members else []
+
+
+def _uncertainty(report: Report) -> list[str]:
+    """What the answer's uncertainty costs besides the network's final exit alone."""
+    more = report.uncertainty_overhead
+    if more is None:
+        return []
+    return [
+        f"heads       {more['macs']:+,} MACs, {more['arena_bytes']:+,} bytes of arena, about "
+        f"{more['flash_bytes']:+,} of flash, against the final exit alone"
+    ]
 
 
 def _ports(ports: tuple[dict[str, object], ...]) -> str:

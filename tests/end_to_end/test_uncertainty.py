@@ -43,6 +43,31 @@ def test_all_exits_can_be_averaged() -> None:
     assert "reference = host C" in verify_build(build)
 
 
+@pytest.mark.parametrize("exits", ["ensemble", "dynamic"])
+def test_exits_of_a_quantised_network_answer_from_their_logits(exits: str) -> None:
+    """Not from the probabilities that such a graph stores, of which a second softmax would make a blur."""
+    x = np.random.default_rng(0).standard_normal((50, 1, 8, 8)).astype(np.float32)
+    every = qutec.compile(DIGITS, calibration=x, exits="all")
+    each = list(every.run(x).values())
+    quantised = bytes(every.files["model.onnx"])  # type: ignore[arg-type]
+    results = qutec.compile(quantised, exits=exits).run(x)
+    expected = np.mean(each, axis=0)
+    if exits == "dynamic":
+        expected = np.stack(each)[results["exit"].ravel().astype(int), np.arange(len(x))]
+    np.testing.assert_allclose(results["probabilities"], expected, atol=0.01)
+
+
+def test_the_report_has_the_price_of_the_uncertainty(training_graph: Path) -> None:
+    heads = qutec.compile(training_graph, calibration="random").report
+    final = qutec.compile(training_graph, calibration="random", exits="final").report
+    assert final.uncertainty_overhead is None
+    assert heads.uncertainty_overhead == {
+        "macs": heads.macs - final.macs,
+        "flash_bytes": heads.flash_total_bytes - final.flash_total_bytes,
+        "arena_bytes": heads.arena_bytes - final.arena_bytes,
+    }
+
+
 def test_heads_take_no_more_arena_than_the_final_exit_alone(training_graph: Path) -> None:
     heads = qutec.compile(training_graph, calibration="random")
     final = qutec.compile(training_graph, calibration="random", exits="final")
@@ -60,7 +85,7 @@ def test_the_c_api_has_the_result(training_graph: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"exits": "final", "abstain": 0.5}, "abstain needs the mean over heads"),
+        ({"exits": "final", "abstain": 0.5}, "abstain needs an answer with a confidence"),
         ({"exits": "qute"}, "no early views"),
         ({"exits": "ensemble", "abstain": 1.5}, "between 0 and 1"),
     ],
