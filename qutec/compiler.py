@@ -35,7 +35,7 @@ from qutec.report import SCHEMA_VERSION, BufferReport, LayerReport, Report, repo
 from qutec.targets import parse_size
 from qutec.targets import target as find_target
 
-__all__ = ["compile_model"]
+__all__ = ["ExitChoice", "compile_model", "exit_mode"]
 
 ExitChoice: TypeAlias = ExitMode | Literal["auto"]
 """What `compile` makes of the exits."""
@@ -145,15 +145,20 @@ def compile_model(
     return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
 
 
+def exit_mode(model: ir.Model, exits: ExitChoice) -> ExitMode:
+    """What "auto" stands for in a model: qute where it has early views, else all."""
+    if exits != "auto":
+        return exits
+    return "qute" if any(head.kind == "early_view" for head in read_heads(model)) else "all"
+
+
 def _with_exits(
     loaded: LoadedModel, exits: ExitChoice, abstain: float, steps: Dump | None
 ) -> tuple[LoadedModel, tuple[str, ...]]:
     """The model with the exits that are asked for, and the names of those that are merged into a mean."""
     if not 0.0 <= abstain <= 1.0:
         raise UsageError(f"abstain is a confidence between 0 and 1, not {abstain:g}")
-    if exits == "auto":
-        views = any(head.kind == "early_view" for head in read_heads(loaded.model))
-        exits = "qute" if views else "all"
+    exits = exit_mode(loaded.model, exits)
     selected = SelectExitsPass(exits)(loaded.model)
     model = selected.model
     heads: tuple[str, ...] = ()
