@@ -1,4 +1,4 @@
-"""The command line: `qutec inspect | attach | compile | run | report | supported-ops`.
+"""The command line: `qutec inspect | attach | train | compile | evaluate | run | report | ...`.
 
 Exit codes: 0 done; 1 internal error; 2 usage; 3 invalid or unsupported model; 4 does not fit;
 5 verification failed; 6 a needed tool is missing.
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qutec.calibrate import CalibrationMethod
+from qutec.command_options import ExitsName
 from qutec.errors import QutecError, UsageError
+from qutec.evaluation.command import evaluate_command
 from qutec.train.command import train_command
 
 if TYPE_CHECKING:
@@ -48,16 +50,6 @@ class ActivationName(StrEnum):
 
     RELU = "relu"
     NONE = "none"
-
-
-class ExitsName(StrEnum):
-    """What `qutec compile` makes of the exits."""
-
-    AUTO = "auto"
-    QUTE = "qute"
-    ENSEMBLE = "ensemble"
-    FINAL = "final"
-    ALL = "all"
 
 
 class CompilerName(StrEnum):
@@ -98,6 +90,7 @@ def inspect_command(model: Model, output_is: OutputIs = None, as_json: AsJson = 
 
 
 app.command("train")(train_command)
+app.command("evaluate")(evaluate_command)
 
 
 @app.command("attach")

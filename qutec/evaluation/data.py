@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,10 @@ class EvaluationData:
     """Training samples of the same source, evenly spaced."""
     calibration_array: str
     warnings: tuple[str, ...]
+
+    def only_clean(self, samples: int) -> EvaluationData:
+        """So many of the clean samples, evenly spaced, and no others."""
+        return replace(self, clean=_thinned(self.clean, samples), corrupted=(), foreign=None)
 
 
 def read_evaluation_data(

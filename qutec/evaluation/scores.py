@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ class Scores:
                 "sigmas": SIGMAS,
                 "accuracy_limit": drop.accuracy_limit,
                 "corruptions_counted": drop.counted,
-                "corruptions": [vars(item) for item in drop.corruptions],
+                "corruptions": [asdict(item) for item in drop.corruptions],
             }
             if drop.reason:
                 reasons["auprc_accuracy_drop"] = drop.reason

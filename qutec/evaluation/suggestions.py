@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -71,7 +71,8 @@ class AbstainSuggestion:
 class MonitorSuggestion:
     """Threshold of `qute_monitor_init`, in [0, 255]; None with a reason. `effect` is of the other half.
 
-    `rule` is "detection" (best F1 of finding dropped windows) or "false_alarms" (as many as `share` allows).
+    `rule` is "detection" (best F1 of finding dropped windows) or "false_alarms" (as many as `share` allows):
+    the second without corrupted data, or, with a reason, where none of their windows dropped.
     """
 
     threshold: int | None
@@ -103,14 +104,14 @@ class MonitorSuggestion:
             "c": self.call,
             "rule": self.rule,
             "false_alarm_share_allowed": self.share if self.rule == "false_alarms" else None,
-            "measured": None if effect is None else {**vars(effect), "f1": effect.f1},
+            "measured": None if effect is None else {**asdict(effect), "f1": effect.f1},
             "reason": self.reason,
         }
 
 
 @dataclass(frozen=True)
 class TemperatureSuggestion:
-    """The temperature of the logits with the least NLL; before and after are of the half that did not choose."""
+    """The temperature of the logits with the least NLL; (before, after) are on the other half."""
 
     temperature: float | None
     samples: int
@@ -139,7 +140,7 @@ class TemperatureSuggestion:
 
 @dataclass(frozen=True)
 class Suggestions:
-    """What is suggested: abstain level and monitor for the answers of one execution, temperature for float."""
+    """Abstain level and monitor for the answers of one execution, temperature for the float network."""
 
     execution: str
     chosen_on: int
@@ -237,16 +238,19 @@ def _monitor(
     share: float,
 ) -> MonitorSuggestion:
     clean, corrupted = choosing
-    rule: Literal["detection", "false_alarms"] = "detection" if corrupted else "false_alarms"
+    rule: Literal["detection", "false_alarms"] = "false_alarms"
+    reason = None
     try:
-        if rule == "detection":
-            threshold = choose_monitor_by_detection(clean, corrupted, window)
-        else:
-            threshold = choose_monitor_by_false_alarms(clean, share, window)
+        threshold = choose_monitor_by_false_alarms(clean, share, window)
+        if corrupted:
+            try:
+                threshold, rule = choose_monitor_by_detection(clean, corrupted, window), "detection"
+            except DataError as error:
+                reason = str(error)
         effect = monitor_effect(threshold, *measuring, window=window)
     except DataError as error:
         return MonitorSuggestion(None, window, rule, share, None, f"in a half of the data: {error}")
-    return MonitorSuggestion(threshold, window, rule, share, effect)
+    return MonitorSuggestion(threshold, window, rule, share, effect, reason)
 
 
 def _joined(parts: Sequence[Answers]) -> Answers | None:
@@ -261,4 +265,4 @@ def _joined(parts: Sequence[Answers]) -> Answers | None:
 def _selection(effect: Selection | None) -> dict[str, Any] | None:
     if effect is None:
         return None
-    return {**vars(effect), "coverage": effect.coverage, "risk": effect.risk}
+    return {**asdict(effect), "coverage": effect.coverage, "risk": effect.risk}
