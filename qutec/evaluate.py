@@ -163,6 +163,7 @@ def evaluate(
         [item.answers for item in basis.corrupted],
         basis.foreign,
         _temperature(answered.get("float")),
+        has_flag=not basis.clean.heads or len(basis.clean.heads) > 1,
         window=window,
         target_accuracy=target_accuracy,
         false_alarm_share=false_alarm_share,
@@ -264,18 +265,18 @@ def _evaluate_build(
     data = read.read(network.shape, network.classes)
     answered = {"int8": _answer(network, data, read.scale, window)}
     reasons = {"float": "a build holds the quantised network only; evaluate the .onnx that it was made of"}
-    warnings = [*data.warnings, *build.report.warnings]
+    warnings = [*data.warnings, *build.warnings]
     device, reason = _on_device(build, network, data, read.scale, emulated, window)
     if device is not None:
         answered["device"] = device
     else:
         reasons["device"] = reason
     evaluation = Evaluation(
-        model=build.report.model["name"],
-        exits=build.report.heads or build.report.exits[-1:],
+        model=build.name,
+        exits=network.heads or build.heads,
         data=read.words(data),
         scale=read.scale,
-        calibration=build.report.calibration,
+        calibration=build.calibration,
         executions={name: _scores(answered, name) for name in ("float", "int8", "device")},
         reasons=reasons,
         suggestions=None,

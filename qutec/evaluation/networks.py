@@ -25,14 +25,15 @@ from qutec.executions import read_report
 from qutec.heads import is_head_node
 from qutec.ingest.source import read_source
 from qutec.lower import lower
+from qutec.lower.builder import Refused
 from qutec.metrics import FloatArray
 from qutec.passes.find_exits import FoundExit, find_exits
 from qutec.passes.select_exits import ExitMode
 from qutec.ports import PortInfo
 from qutec.program import Int8Array, Program, StoredArray
 from qutec.reference import run_program
-from qutec.report import Report
 from qutec.simulate import Emulator, build_image, run_many
+from qutec.targets import Target
 from qutec.targets import target as find_target
 
 __all__ = [
@@ -148,6 +149,11 @@ class IntegerNetwork:
         """Number of classes."""
         return self._ports[0].size if self.merged else self._exits[-1].classes
 
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The exit that answers; none where several are merged."""
+        return () if self.merged else (self._exits[-1].name,)
+
     def predict(self, x: Inputs) -> Predictions:
         """See `Network`."""
         return self.predictions(run_program(self._program, self.stored(x)))
@@ -172,10 +178,19 @@ class IntegerNetwork:
 
 @dataclass(frozen=True, eq=False)
 class SavedBuild:
-    """A folder that `qutec compile` wrote, and the program of its model.onnx."""
+    """A folder that `qutec compile` wrote: what its report says, and the program of its model.onnx.
+
+    Of report.json only what is needed is read, so that builds of other versions can be evaluated.
+    """
 
     folder: Path
-    report: Report
+    name: str
+    target: Target
+    heads: tuple[str, ...]
+    calibration: str
+    warnings: tuple[str, ...]
+    sram_bytes: int
+    """What was compiled for, else what the program needs."""
     program: Program
     model: ir.Model
 
@@ -185,10 +200,9 @@ class DeviceNetwork:
 
     def __init__(self, build: SavedBuild, integer: IntegerNetwork) -> None:
         """Builds the image. Raises ToolMissingError."""
-        core = find_target(build.report.target).core
+        core = build.target.core
         self._integer = integer
         self._build = build
-        self._sram = build.report.sram_budget_bytes or build.report.sram_bytes
         # Unicorn lacks the cores with Helium.
         self.emulator: Emulator = "qemu" if core.mve else "unicorn"
         self._image = build_image(build.folder, core)
@@ -207,7 +221,7 @@ class DeviceNetwork:
             [port.to_memory(values[row]) for port, values in zip(inputs, stored, strict=True)]
             for row in range(len(x))
         ]
-        results = run_many(self._image, samples, sram_bytes=self._sram, emulator=self.emulator)
+        results = run_many(self._image, samples, sram_bytes=self._build.sram_bytes, emulator=self.emulator)
         found = tuple(
             np.stack([port.from_memory(result[position]) for result in results])
             for position, port in enumerate(outputs)
@@ -230,24 +244,32 @@ def read_build(folder: Path) -> SavedBuild:
         UsageError: not a folder of `qutec compile`, or a model.onnx that does not belong to its report.
         ModelError: model.onnx is damaged.
     """
-    entries = read_report(folder)
+    report = read_report(folder)
     try:
-        report = Report.from_json(entries)
-        core = find_target(report.target).core
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        name, target = str(report["model"]["name"]), find_target(str(report["target"]))
+        heads, warnings = (tuple(map(str, report[key])) for key in ("heads", "warnings"))
+        sram = int(report["sram_budget_bytes"] or report["sram_bytes"])
+        ports = [report["inputs"], report["outputs"]]
+        calibration = str(report["calibration"])
+    except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"'{folder}' is not a compiled project: its report.json is garbled") from error
     proto = read_source(folder / "model.onnx").model
     other = f"'{folder}': model.onnx is not the model that its report.json describes"
     try:
         onnx.checker.check_model(proto)
         model = ir.from_proto(proto)
-        program = prepare(lower(model, report.model["name"]), core)
-    except (UnsupportedModelError, onnx.checker.ValidationError, AssertionError, ValueError) as error:
+        program = prepare(lower(model, name), target.core)
+    except (
+        UnsupportedModelError,
+        Refused,
+        onnx.checker.ValidationError,
+        AssertionError,
+        ValueError,
+    ) as error:
         raise UsageError(other) from error
-    ports = [[PortInfo.of(port).to_json() for port in ports] for ports in (program.inputs, program.outputs)]
-    if ports != [list(report.inputs), list(report.outputs)]:
+    if ports != [[PortInfo.of(p).to_json() for p in some] for some in (program.inputs, program.outputs)]:
         raise UsageError(other)
-    return SavedBuild(folder, report, program, model)
+    return SavedBuild(folder, name, target, heads, calibration, warnings, sram, program, model)
 
 
 def _classifiers(model: ir.Model) -> tuple[FoundExit, ...]:

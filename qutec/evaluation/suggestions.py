@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -51,13 +51,20 @@ class AbstainSuggestion:
     answered: Selection | None
     corrupted: Selection | None
     foreign: Selection | None
+    has_flag: bool = True
+    """Whether `qutec compile --abstain` sets the level; else the caller compares the confidence."""
     reason: str | None = None
+
+    @property
+    def option(self) -> str | None:
+        """The option of `qutec compile`."""
+        return f"--abstain {self.level:g}" if self.level is not None and self.has_flag else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         return {
             "level": self.level,
-            "option": None if self.level is None else f"--abstain {self.level:g}",
+            "option": self.option,
             "target_accuracy": self.target_accuracy,
             "accuracy_without": self.accuracy_without,
             "id": _selection(self.answered),
@@ -169,14 +176,16 @@ def suggest(
     foreign: FloatArray | None,
     temperature: TemperatureSuggestion,
     *,
+    has_flag: bool,
     window: int,
     target_accuracy: float | None,
     false_alarm_share: float,
 ) -> Suggestions:
     """Choose on one half, measure on the other. `foreign` are confidences [n].
 
-    `target_accuracy` of the answers that are kept is by default what halves the error of the half that
-    chooses. Raises DataError where there are fewer than 2 clean samples.
+    `has_flag` says whether the network is compiled with an abstain flag. `target_accuracy` of the answers
+    that are kept is by default what halves the error of the half that chooses. Raises DataError where there
+    are fewer than 2 clean samples.
     """
     choosing, measuring = split_halves(len(clean), _SEED)
     halves = [split_halves(len(answers), _SEED) for answers in corrupted if len(answers) > 1]
@@ -187,7 +196,9 @@ def suggest(
         execution,
         len(choosing),
         len(measuring),
-        _abstain(clean[choosing], clean[measuring], measured, foreign, target_accuracy),
+        replace(
+            _abstain(clean[choosing], clean[measuring], measured, foreign, target_accuracy), has_flag=has_flag
+        ),
         _monitor((clean[choosing], chosen), (clean[measuring], measured), window, false_alarm_share),
         temperature,
     )
@@ -218,7 +229,7 @@ def _abstain(
     try:
         level = choose_abstain_level(choosing, target)
     except DataError as error:
-        return AbstainSuggestion(None, target, without, None, None, None, str(error))
+        return AbstainSuggestion(None, target, without, None, None, None, reason=str(error))
     everything = _joined(corrupted)
     strangers = None if foreign is None else Answers(foreign, np.zeros(len(foreign), np.bool_))
     return AbstainSuggestion(

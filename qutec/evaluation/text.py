@@ -109,12 +109,16 @@ def _suggestions(s: Suggestions) -> list[str]:
 def _abstain(a: AbstainSuggestion) -> list[str]:
     if a.level is None:
         return [f"  abstain      none: {a.reason}"]
+    how = a.option or f"where the confidence is below {a.level:g}; in your code, there is no abstain flag"
     lines = [
-        f"  abstain      --abstain {a.level:g}    (accuracy of what is answered: {a.target_accuracy:.4f} or "
-        f"more; {a.accuracy_without:.4f} without)"
+        f"  abstain      {how}    (accuracy of what is answered: {a.target_accuracy:.4f} or"
+        f" more; {a.accuracy_without:.4f} without)"
     ]
-    titles = (("clean", a.answered), ("corrupted", a.corrupted), ("foreign", a.foreign))
+    titles = (("clean", a.answered), ("corrupted", a.corrupted))
     lines += [f"    {title:<11}{_selection(effect)}" for title, effect in titles if effect is not None]
+    if a.foreign is not None:
+        answered = f"answers {a.foreign.kept:,} of {a.foreign.samples:,}"
+        lines.append(f"    {'foreign':<11}{answered}: coverage {a.foreign.coverage:.4f}")
     return lines
 
 
