@@ -13,7 +13,7 @@ from qutec.calibrate import CalibrationMethod, load_samples
 from qutec.compiler import ExitChoice, compile_model, exit_mode
 from qutec.detection import WINDOW, Answers
 from qutec.errors import ToolMissingError, UsageError
-from qutec.evaluation.data import EvaluationData, read_evaluation_data, real_inputs
+from qutec.evaluation.data import EvaluationData, InputArray, read_evaluation_data, real_inputs
 from qutec.evaluation.networks import (
     DeviceNetwork,
     FloatNetwork,
@@ -33,6 +33,7 @@ from qutec.metrics import FloatArray, IntArray
 from qutec.monitor import MAX_LENGTH
 from qutec.passes.quantize import is_quantized
 from qutec.passes.select_exits import SelectExitsPass
+from qutec.progress_bar import progress_bar
 from qutec.quantize import Calibration
 
 __all__ = ["Evaluation", "evaluate"]
@@ -111,6 +112,7 @@ def evaluate(
     suggest_thresholds: bool = False,
     target_accuracy: float | None = None,
     false_alarm_share: float = 0.01,
+    progress: bool = False,
 ) -> Evaluation:
     """Evaluate a trained ONNX network, or the folder of a build.
 
@@ -135,6 +137,7 @@ def evaluate(
             data, and measure what they cost on the other.
         target_accuracy: of the answers that are not abstained from; by default what halves the error.
         false_alarm_share: of clean windows, for the monitor where there are no corrupted data.
+        progress: show progress bars on stderr.
 
     Raises:
         UsageError, ModelError, UnsupportedModelError: see `qutec.compile`.
@@ -143,7 +146,7 @@ def evaluate(
         ToolMissingError: `emulated` asks for an emulation that cannot be had.
     """
     _check_numbers(window, target_accuracy, false_alarm_share, emulated)
-    read = _Reading(data, tuple(corrupted), ood, scale, samples)
+    read = _Reading(data, tuple(corrupted), ood, scale, samples, progress)
     if isinstance(source, str | Path) and Path(source).is_dir():
         if exits != "auto" or calibration is not None or method is not None:
             raise UsageError("a build is evaluated as it was compiled: no --exits, --calibration or --method")
@@ -180,13 +183,14 @@ def _temperature(answered: _Answered | None) -> TemperatureSuggestion:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Where the data come from."""
+    """Where the data come from, and whether work on them shows a bar."""
 
     data: DataSource
     corrupted: tuple[DataSource, ...]
     ood: DataSource | None
     scale: float
     samples: int | None
+    progress: bool
 
     def read(self, shape: tuple[int, ...], classes: int) -> EvaluationData:
         return read_evaluation_data(
@@ -229,7 +233,7 @@ def _evaluate_model(
     loaded = replace(loaded, model=SelectExitsPass(mode)(loaded.model).model)
     network = FloatNetwork(loaded.model, mode)
     data = read.read(network.shape, network.classes)
-    answered = {"float": _answer(network, data, read.scale, window)}
+    answered = {"float": _answer(network, "float", data, read, window)}
     warnings = [*data.warnings]
     samples, words = _calibration(loaded, calibration, data, read)
     reasons = {"device": "an .onnx has no C to run; evaluate the folder of a build"}
@@ -239,8 +243,15 @@ def _evaluate_model(
         )
         warnings += loaded.warnings
     else:
-        build = compile_model(source, calibration=samples, method=method or "minmax", exits=exits)
-        answered["int8"] = _answer(IntegerNetwork(build.program, build.model), data, read.scale, window)
+        build = compile_model(
+            source,
+            calibration=samples,
+            method=method or CalibrationMethod.MINMAX,
+            exits=exits,
+            progress=read.progress,
+        )
+        integer = IntegerNetwork(build.program, build.model)
+        answered["int8"] = _answer(integer, "int8", data, read, window)
         warnings += build.report.warnings
         warnings += _calibration_warnings(loaded, samples, data, read)
     evaluation = Evaluation(
@@ -263,10 +274,10 @@ def _evaluate_build(
     build = read_build(folder)
     network = IntegerNetwork(build.program, build.model)
     data = read.read(network.shape, network.classes)
-    answered = {"int8": _answer(network, data, read.scale, window)}
+    answered = {"int8": _answer(network, "int8", data, read, window)}
     reasons = {"float": "a build holds the quantised network only; evaluate the .onnx that it was made of"}
     warnings = [*data.warnings, *build.warnings]
-    device, reason = _on_device(build, network, data, read.scale, emulated, window)
+    device, reason = _on_device(build, network, data, read, emulated, window)
     if device is not None:
         answered["device"] = device
     else:
@@ -289,7 +300,7 @@ def _on_device(
     build: SavedBuild,
     network: IntegerNetwork,
     data: EvaluationData,
-    scale: float,
+    read: _Reading,
     emulated: int | None,
     window: int,
 ) -> tuple[_Answered | None, str]:
@@ -298,7 +309,8 @@ def _on_device(
     if count == 0:
         return None, "no sample was to be emulated"
     try:
-        return _answer(DeviceNetwork(build, network), data.only_clean(count), scale, window), ""
+        device = DeviceNetwork(build, network)
+        return _answer(device, "device", data.only_clean(count), read, window), ""
     except ToolMissingError as error:
         if emulated is not None:
             raise
@@ -309,18 +321,24 @@ def _scores(answered: Mapping[str, _Answered], name: str) -> Scores | None:
     return answered[name].scores if name in answered else None
 
 
-def _answer(network: Network, data: EvaluationData, scale: float, window: int) -> _Answered:
-    predictions = network.predict(real_inputs(data.clean.x, scale))
-    corrupted = tuple(
-        CorruptionAnswers(
-            item.name,
-            Answers.of(network.predict(real_inputs(item.part.x, scale)).probabilities, item.part.y),
+def _answer(network: Network, name: str, data: EvaluationData, read: _Reading, window: int) -> _Answered:
+    total = len(data.clean) + sum(len(item.part) for item in data.corrupted)
+    total += 0 if data.foreign is None else len(data.foreign)
+    with progress_bar(name, total, shown=read.progress) as advance:
+
+        def predict(x: InputArray) -> Predictions:
+            predictions = network.predict(real_inputs(x, read.scale))
+            advance(len(x))
+            return predictions
+
+        predictions = predict(data.clean.x)
+        corrupted = tuple(
+            CorruptionAnswers(item.name, Answers.of(predict(item.part.x).probabilities, item.part.y))
+            for item in data.corrupted
         )
-        for item in data.corrupted
-    )
-    foreign: FloatArray | None = None
-    if data.foreign is not None:
-        foreign = network.predict(real_inputs(data.foreign, scale)).probabilities.max(axis=1)
+        foreign: FloatArray | None = None
+        if data.foreign is not None:
+            foreign = predict(data.foreign).probabilities.max(axis=1)
     scores = score(predictions, data.clean.y, corrupted, foreign, window)
     return _Answered(scores, predictions, data.clean.y, corrupted, foreign)
 

@@ -271,6 +271,17 @@ def test_samples_are_evenly_spaced_and_in_order(model: Path, data: dict[str, Arr
     assert scores["accuracy_drop"]["corruptions"][0]["samples"] == 37
 
 
+def test_progress_goes_to_stderr_and_changes_nothing(
+    model: Path, data: dict[str, Array], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown, quiet = (
+        qutec.evaluate(model, data, samples=20, ood={"x": data["x_train"]}, progress=progress)
+        for progress in (True, False)
+    )
+    assert capsys.readouterr().out == ""
+    assert shown == quiet
+
+
 def test_build_folder_is_its_own_int8(build: Path, data: dict[str, Array]) -> None:
     evaluation = qutec.evaluate(build, data, emulated=0, suggest_thresholds=True)
     found = evaluation.to_json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -81,5 +82,6 @@ def evaluate_command(
         suggest_thresholds=suggest_threshold,
         target_accuracy=target_accuracy,
         false_alarm_share=false_alarms,
+        progress=sys.stderr.isatty(),
     )
     print(json.dumps(evaluation.to_json(), indent=1, allow_nan=False) if as_json else evaluation.to_text())
