@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 import qutec
-from benchmarks._detection import accuracy_drop_auprc, failure_auroc
 from benchmarks._mnist import VARIANTS, Mnist, Variant, float_probabilities, read_mnist
 from benchmarks._tables import plain_table
 from qutec import metrics
+from qutec.detection import Answers, accuracy_drop_auprc, failure_auroc
 from qutec.errors import DataError, UsageError
 from qutec.train import terminal_progress
 
@@ -41,7 +41,7 @@ _HEAD = ("variant", "seed", "acc", "NLL", "Brier/10", "ECE", "AUROC wrong", "AUR
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured of one trained network; see `qutec.metrics` and `benchmarks._detection`.
+    """What is measured of one trained network; see `qutec.metrics` and `qutec.detection`.
 
     `auprc` is the mean over `auprc_by_corruption`, from which corruptions without a dropped window are left
     out.
@@ -159,23 +159,25 @@ def _train(variant: Variant, seed: int, epochs: int, data: Mnist, folder: Path) 
 
 def _measured(model: Path, data: Mnist) -> Row:
     labels = data.y_test
-    clean = float_probabilities(model, data.x_test)
-    corrupted = {name: float_probabilities(model, images) for name, images in data.corrupted.items()}
-    foreign = float_probabilities(model, data.foreign)
+    probabilities = float_probabilities(model, data.x_test)
+    clean = Answers.of(probabilities, labels)
+    corrupted = {
+        name: Answers.of(float_probabilities(model, images), labels)
+        for name, images in data.corrupted.items()
+    }
+    foreign = float_probabilities(model, data.foreign).max(axis=1)
     drops = {}
-    for name, probabilities in corrupted.items():
+    for name, answers in corrupted.items():
         # Without a dropped window (or with nothing else) there is nothing to detect.
         with suppress(DataError):
-            drops[name] = accuracy_drop_auprc(clean, probabilities, labels)
+            drops[name] = accuracy_drop_auprc(clean, answers)
     return Row(
-        accuracy=metrics.accuracy(clean, labels),
-        nll=metrics.nll(clean, labels),
-        brier=metrics.brier(clean, labels),
-        ece=metrics.ece(clean, labels),
-        auroc_wrong=failure_auroc(
-            clean, labels, [(clean, labels), *((p, labels) for p in corrupted.values())]
-        ),
-        auroc_foreign=failure_auroc(clean, labels, foreign=[foreign]),
+        accuracy=metrics.accuracy(probabilities, labels),
+        nll=metrics.nll(probabilities, labels),
+        brier=metrics.brier(probabilities, labels),
+        ece=metrics.ece(probabilities, labels),
+        auroc_wrong=failure_auroc(clean, [clean, *corrupted.values()]),
+        auroc_foreign=failure_auroc(clean, foreign=[foreign]),
         auprc=float(np.mean(list(drops.values()))),
         auprc_by_corruption=drops,
     )

@@ -27,7 +27,7 @@ from qutec.passes.result_functions import (
     result_function,
 )
 
-__all__ = ["DynamicExitPass"]
+__all__ = ["DynamicExitPass", "exit_thresholds"]
 
 
 class DynamicExitPass(ir.passes.InPlacePass):
@@ -51,7 +51,7 @@ class DynamicExitPass(ir.passes.InPlacePass):
             raise UsageError(
                 f"exits 'dynamic': the model has {len(exits)} exit, so there is nothing to choose"
             )
-        thresholds = self._for_each_exit([output.name or "" for output in exits])
+        thresholds = exit_thresholds(self._thresholds, [output.name or "" for output in exits])
         logits, classes = classifier_logits(exits)
         name = f"DynamicExit{len(logits)}"
         names = [f"logits_{k}" for k in range(len(logits))]
@@ -77,18 +77,23 @@ class DynamicExitPass(ir.passes.InPlacePass):
         replace_outputs(model, node, function, EXIT_RESULTS, classes)
         return ir.passes.PassResult(model, modified=True)
 
-    def _for_each_exit(self, names: Sequence[str]) -> list[float]:
-        early = len(names) - 1
-        given = self._thresholds
-        thresholds = [float(given)] * early if isinstance(given, int | float) else [float(t) for t in given]
-        if len(thresholds) == 1:
-            thresholds *= early
-        if len(thresholds) != early:
-            raise UsageError(
-                f"{len(thresholds)} exit thresholds are given; the network needs one, or {early}: for "
-                + ", ".join(names[:-1])
-            )
-        for threshold in thresholds:
-            if not 0.0 < threshold <= 1.0:
-                raise UsageError(f"an exit threshold is a confidence above 0 and up to 1, not {threshold:g}")
-        return thresholds
+
+def exit_thresholds(given: float | Sequence[float], names: Sequence[str]) -> list[float]:
+    """One confidence for each exit but the last, from one for all or one for each; `names` by depth.
+
+    Raises:
+        UsageError: there are too many or too few, or one is not in (0, 1].
+    """
+    early = len(names) - 1
+    thresholds = [float(given)] * early if isinstance(given, int | float) else [float(t) for t in given]
+    if len(thresholds) == 1:
+        thresholds *= early
+    if len(thresholds) != early:
+        raise UsageError(
+            f"{len(thresholds)} exit thresholds are given; the network needs one, or {early}: for "
+            + ", ".join(names[:-1])
+        )
+    for threshold in thresholds:
+        if not 0.0 < threshold <= 1.0:
+            raise UsageError(f"an exit threshold is a confidence above 0 and up to 1, not {threshold:g}")
+    return thresholds

@@ -6,7 +6,7 @@
     build.run(x)
 
 Every step is a function of its own that works on plain onnx / onnx_ir objects: `load`, `attach`,
-`quantize`, `lower`, `plan`, `emit`.
+`quantize`, `lower`, `plan`, `emit`, `evaluate`.
 """
 
 from importlib.metadata import version as _version
@@ -25,6 +25,7 @@ from qutec.errors import (
     UsageError,
     VerificationError,
 )
+from qutec.evaluate import Evaluation, evaluate
 from qutec.load import LoadedModel, load
 from qutec.lower import lower
 from qutec.planner import plan_program as plan
@@ -35,6 +36,7 @@ __all__ = [
     "Build",
     "DataError",
     "DoesNotFitError",
+    "Evaluation",
     "LoadedModel",
     "ModelError",
     "QutecError",
@@ -47,6 +49,7 @@ __all__ = [
     "attach",
     "compile",
     "emit",
+    "evaluate",
     "load",
     "lower",
     "plan",

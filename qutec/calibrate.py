@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qutec.errors import DataError, UnsupportedModelError
+from qutec.progress_bar import progress_bar
 
 __all__ = ["CalibrationMethod", "Samples", "load_samples", "measure_ranges", "random_samples", "read_arrays"]
 
@@ -133,7 +134,6 @@ def measure_ranges(
     return ranges
 
 
-_Advance: TypeAlias = Callable[[int], None]
 _Feed: TypeAlias = dict[str, npt.NDArray[np.generic]]
 
 
@@ -152,7 +152,7 @@ def _chunks(
 ) -> Iterator[list[_Feed]]:
     count = len(next(iter(samples.values())))
     chosen = np.unique(np.linspace(0, count - 1, min(count, _MOST_SAMPLES)).astype(int))
-    with _progress_bar(len(chosen), shown=progress) as advance:
+    with progress_bar("calibrating", len(chosen), shown=progress) as advance:
         for start in range(0, len(chosen), _CHUNK):
             rows = chosen[start : start + _CHUNK]
             yield [
@@ -160,19 +160,6 @@ def _chunks(
                 for row in rows
             ]
             advance(len(rows))
-
-
-@contextmanager
-def _progress_bar(total: int, *, shown: bool) -> Iterator[_Advance]:
-    if not shown:
-        yield lambda steps: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("calibrating", total=total)
-        yield lambda steps: bar.advance(task, steps)
 
 
 def _inputs(model: ir.Model) -> list[_Input]:

@@ -1,4 +1,4 @@
-"""The command line: `qutec inspect | attach | compile | run | report | supported-ops`.
+"""The command line: `qutec inspect | attach | train | compile | evaluate | run | report | ...`.
 
 Exit codes: 0 done; 1 internal error; 2 usage; 3 invalid or unsupported model; 4 does not fit;
 5 verification failed; 6 a needed tool is missing.
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qutec.calibrate import CalibrationMethod
+from qutec.command_options import ExitsName, ExitThreshold, confidences
 from qutec.errors import QutecError, UsageError
+from qutec.evaluation.command import evaluate_command
 from qutec.train.command import train_command
 
 if TYPE_CHECKING:
@@ -48,17 +50,6 @@ class ActivationName(StrEnum):
 
     RELU = "relu"
     NONE = "none"
-
-
-class ExitsName(StrEnum):
-    """What `qutec compile` makes of the exits."""
-
-    AUTO = "auto"
-    QUTE = "qute"
-    ENSEMBLE = "ensemble"
-    DYNAMIC = "dynamic"
-    FINAL = "final"
-    ALL = "all"
 
 
 class CompilerName(StrEnum):
@@ -103,6 +94,7 @@ def inspect_command(model: Model, output_is: OutputIs = None, as_json: AsJson = 
 
 
 app.command("train")(train_command)
+app.command("evaluate")(evaluate_command)
 
 
 @app.command("attach")
@@ -188,12 +180,7 @@ def compile_command(
             "--ensemble", help="Deep ensemble: run the models in turn in one arena, answer with the mean."
         ),
     ] = False,
-    exit_threshold: Annotated[
-        str | None,
-        typer.Option(
-            metavar="C[,C...]", help="Confidence at which a dynamic exit is taken: one, or one for each exit."
-        ),
-    ] = None,
+    exit_threshold: ExitThreshold = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -220,7 +207,7 @@ def compile_command(
         name=name,
         exits=exits.value,
         abstain=abstain,
-        exit_threshold=_confidences(exit_threshold),
+        exit_threshold=confidences(exit_threshold),
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),
@@ -382,16 +369,6 @@ def _output_roles(given: list[str] | None) -> dict[str, OutputRole]:
             raise UsageError(f"--output-is {text!r} is not NAME=exit or NAME=aux")
         roles[name] = "exit" if role == "exit" else "aux"
     return roles
-
-
-def _confidences(given: str | None) -> list[float] | None:
-    """--exit-threshold 0.9 or 0.8,0.95."""
-    if given is None:
-        return None
-    try:
-        return [float(text) for text in given.split(",")]
-    except ValueError as error:
-        raise UsageError(f"--exit-threshold {given!r} is not a number, or numbers with commas") from error
 
 
 def _names(given: str | None) -> list[str] | None:

@@ -25,7 +25,7 @@ from qutec.targets import parse_size
 from qutec.targets import target as find_target
 from qutec.verify import verify_outputs
 
-__all__ = ["RunResult", "run_project", "verify_build"]
+__all__ = ["RunResult", "read_report", "run_project", "verify_build"]
 
 _SAMPLES = 8
 """Inputs that `verify_build` compares, half of them from the calibration data where there is any."""
@@ -95,7 +95,7 @@ def run_project(
     `sram` is the emulated size in bytes; by default the one that was compiled for. Raises UsageError,
     DataError, ToolMissingError, EmulationError.
     """
-    report = _report(project)
+    report = read_report(project)
     inputs, outputs = ([PortInfo.from_json(e) for e in report[key]] for key in ("inputs", "outputs"))
     stored = stored_inputs(inputs, read_arrays(input_file))
     if index >= len(stored[0]):
@@ -177,7 +177,8 @@ def _inputs(build: Build, calibration: Calibration | None) -> list[Int8Array]:
     return [np.concatenate([r[:half], d[half:]]) for r, d in zip(real, drawn, strict=True)]
 
 
-def _report(project: Path) -> dict[str, Any]:
+def read_report(project: Path) -> dict[str, Any]:
+    """The report.json of a compiled project. Raises UsageError where there is none that can be read."""
     try:
         report: dict[str, Any] = json.loads((project / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

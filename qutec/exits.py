@@ -27,6 +27,7 @@ __all__ = [
     "base_network",
     "choose_exits",
     "choose_from_members",
+    "exit_mode",
 ]
 
 ExitChoice: TypeAlias = ExitMode | Literal["auto"]
@@ -64,7 +65,7 @@ def choose_exits(loaded: LoadedModel, options: ExitOptions, steps: Dump | None =
         UsageError: the model has no such exits, an option does not belong to the mode or is out of range.
         UnsupportedModelError: the exits cannot be joined.
     """
-    mode = _mode(loaded, options.mode)
+    mode = exit_mode(loaded.model, options.mode)
     _check_options(options, mode)
     model = _selected(loaded, mode, steps)
     if mode in ("final", "all"):
@@ -143,7 +144,8 @@ def _write(steps: Dump | None, step: str, model: ir.Model) -> None:
         steps.write(step, model)
 
 
-def _mode(loaded: LoadedModel, choice: ExitChoice) -> ExitMode:
+def exit_mode(model: ir.Model, choice: ExitChoice) -> ExitMode:
+    """What "auto" stands for in a model: qute where it has early views, else all."""
     if choice != "auto":
         return choice
-    return "qute" if any(head.kind == "early_view" for head in read_heads(loaded.model)) else "all"
+    return "qute" if any(head.kind == "early_view" for head in read_heads(model)) else "all"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qutec.ingest.source import ModelSource
-    from qutec.train.data import DataSource
+    from qutec.labelled import DataSource
 
 __all__ = [
     "Augmentation",

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from qutec.errors import UsageError
+from qutec.labelled import Part
 from qutec.train.augment import Augmenter
 from qutec.train.checkpoint import CheckpointFile
-from qutec.train.data import Dataset, Part
+from qutec.train.data import Dataset
 from qutec.train.exits import Structure
 from qutec.train.loss import loss_weights
 from qutec.train.module import OnnxModule

@@ -17,9 +17,10 @@ from qutec.errors import ModelError, UnsupportedModelError, UsageError
 from qutec.heads import read_heads
 from qutec.ingest.source import ModelSource, read_source
 from qutec.ingest.validity import check_finite, check_valid
+from qutec.labelled import DataSource
 from qutec.train.augment import Augmenter, image_layout
 from qutec.train.checkpoint import CheckpointFile
-from qutec.train.data import Dataset, DataSource, load_dataset
+from qutec.train.data import Dataset, load_dataset
 from qutec.train.exits import Structure, find_structure
 from qutec.train.loop import Trainer
 from qutec.train.module import OnnxModule, write_back

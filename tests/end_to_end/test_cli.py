@@ -20,7 +20,7 @@ from benchmarks._networks import DIGITS
 from tests.end_to_end.compiled import require
 
 DONE, USAGE, INVALID_MODEL, DOES_NOT_FIT, VERIFICATION, TOOL_MISSING = 0, 2, 3, 4, 5, 6
-COMMANDS = ("inspect", "compile", "run", "report", "supported-ops", "targets")
+COMMANDS = ("inspect", "compile", "evaluate", "run", "report", "supported-ops", "targets")
 MODEL = str(DIGITS.path)
 REPORT_FIELDS = {
     "schema_version": int,
