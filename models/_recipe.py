@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from qutec.train import Augmentation, OptimizerName, TrainingOptions
 
-__all__ = ["DSCNN", "MNIST_CNN", "MOBILENETV2", "RESNET8", "Recipe"]
+__all__ = ["DIGITS", "DSCNN", "MNIST_CNN", "MOBILENETV2", "RESNET8", "Recipe"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,15 @@ class Recipe:
             transfer=transfer,
         )
 
+
+DIGITS = Recipe(
+    epochs=60,
+    batch=64,
+    lr=5e-3,
+    lr_decay=0.95,
+    heads=2,
+    augmentation=Augmentation(shift=1),
+)
 
 MNIST_CNN = Recipe(
     epochs=20,

@@ -31,12 +31,11 @@ from qutec.errors import UnsupportedModelError
 from qutec.heads import HEAD_DOMAIN, RESULTS, write_heads
 from qutec.lower.constants import constant, real
 from qutec.lower.shapes import static_shape
+from qutec.passes.linear_layers import AVERAGE_POOLS, SHAPE_OPS
 
 __all__ = ["MergeHeadsPass"]
 
 FloatArray = npt.NDArray[np.float32]
-
-_SKIPPED = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 _UNCERTAINTY = """
     each = Softmax <axis = -1> (logits)
@@ -132,7 +131,7 @@ def _plain(attribute: ir.Attr | None) -> object:
 
 def _through(value: ir.Value | None) -> ir.Value | None:
     """The value before operators that only reshape."""
-    while value is not None and (node := value.producer()) is not None and node.op_type in _SKIPPED:
+    while value is not None and (node := value.producer()) is not None and node.op_type in SHAPE_OPS:
         value = node.inputs[0]
     return value
 
@@ -221,7 +220,7 @@ def _view(logits: ir.Value) -> _View | None:
 
 
 def _pools_everything(pool: ir.Node) -> bool:
-    if pool.inputs[0] is None or pool.op_type not in ("AveragePool", "GlobalAveragePool", "ReduceMean"):
+    if pool.inputs[0] is None or pool.op_type not in AVERAGE_POOLS:
         return False
     source, result = static_shape(pool.inputs[0]), static_shape(pool.outputs[0])
     if math.prod(result) != source[1]:

@@ -176,6 +176,9 @@ def compile_command(
     abstain: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Confidence below which a mean sets its abstain flag.")
     ] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits of the exits (temperature scaling); folded, so free.")
+    ] = 1.0,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -198,6 +201,7 @@ def compile_command(
         name=name,
         exits=exits.value,
         abstain=abstain,
+        temperature=temperature,
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),

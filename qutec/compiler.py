@@ -1,6 +1,6 @@
 """The driver: from a model to a Build, one step after the other.
 
-load -> select exits -> quantize -> lower -> prepare -> plan -> emit -> report
+load -> select exits -> fold -> quantize -> lower -> prepare -> plan -> emit -> report
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from qutec.errors import DoesNotFitError, UsageError
 from qutec.heads import read_heads
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
+from qutec.passes.fold_batch_norm import FoldBatchNormPass
+from qutec.passes.fold_temperature import FoldTemperaturePass
 from qutec.passes.merge_heads import MergeHeadsPass
 from qutec.passes.quantize import is_quantized
 from qutec.passes.select_exits import ExitMode, SelectExitsPass
@@ -55,6 +57,7 @@ def compile_model(
     name: str | None = None,
     exits: ExitChoice = "auto",
     abstain: float = 0.0,
+    temperature: float = 1.0,
     simplify: bool = True,
     dump: str | Path | None = None,
     progress: bool = False,
@@ -74,6 +77,8 @@ def compile_model(
             all exits, both with their uncertainty; "final": the final exit alone; "all": every output as it
             is. "auto" is "qute" for a network with early views, else "all".
         abstain: confidence below which a mean sets its abstain flag; 0 never does.
+        temperature: divides the logits of every classifier that stays (temperature scaling), for free: it
+            is folded into their weights.
         simplify: run onnx-simplifier, checked against the original.
         dump: a folder for one numbered .onnx for each step of the graph.
         progress: show progress bars on stderr.
@@ -89,7 +94,7 @@ def compile_model(
     method = _method(method)
     steps = Dump(Path(dump)) if dump is not None else None
     loaded = load(source, simplify=simplify, on_step=steps.write if steps else None)
-    loaded, heads = _with_exits(loaded, exits, abstain, steps)
+    loaded, heads = _with_exits(loaded, exits, abstain, temperature, steps)
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
@@ -146,7 +151,7 @@ def compile_model(
 
 
 def _with_exits(
-    loaded: LoadedModel, exits: ExitChoice, abstain: float, steps: Dump | None
+    loaded: LoadedModel, exits: ExitChoice, abstain: float, temperature: float, steps: Dump | None
 ) -> tuple[LoadedModel, tuple[str, ...]]:
     """The model with the exits that are asked for, and the names of those that are merged into a mean."""
     if not 0.0 <= abstain <= 1.0:
@@ -159,6 +164,11 @@ def _with_exits(
     heads: tuple[str, ...] = ()
     if selected.modified and steps is not None:
         steps.write("select_exits", model)
+    folds = {"fold_batch_norm": FoldBatchNormPass(), "fold_temperature": FoldTemperaturePass(temperature)}
+    for step, fold in folds.items():
+        folded = fold(model)
+        if folded.modified and steps is not None:
+            steps.write(step, folded.model)
     if exits in ("qute", "ensemble"):
         heads = tuple(value.name or "" for value in model.graph.outputs)
         model = MergeHeadsPass(abstain)(model).model
