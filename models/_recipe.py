@@ -1,4 +1,4 @@
-"""How a reference network is trained: the table in Ghanathe & Wilton, "QUTE" (arXiv 2404.12599).
+"""How a reference network is trained: by the table in Ghanathe & Wilton, "QUTE" (arXiv 2404.12599).
 
 Nothing here needs torch.
 """
@@ -50,14 +50,8 @@ class Recipe:
         )
 
 
-DIGITS = Recipe(
-    epochs=60,
-    batch=64,
-    lr=5e-3,
-    lr_decay=0.95,
-    heads=2,
-    augmentation=Augmentation(shift=1),
-)
+DIGITS = Recipe(epochs=60, batch=32, lr=1e-2, lr_decay=0.93, heads=2, augmentation=Augmentation(shift=1))
+"""Not of the paper: chosen on the validation images of `models.digits`."""
 
 MNIST_CNN = Recipe(
     epochs=20,

@@ -26,6 +26,7 @@ import onnx_ir.passes.common as common_passes
 
 from qutec.errors import UnsupportedModelError, UsageError
 from qutec.lower.constants import QuantizedConstant, constant
+from qutec.passes.classifiers import ACTIVATIONS, activation_of
 from qutec.passes.find_exits import find_exits
 from qutec.passes.head_layers import HeadWriter
 from qutec.passes.linear_layers import (
@@ -43,7 +44,6 @@ __all__ = ["FoldTemperaturePass"]
 
 FloatArray = npt.NDArray[np.float64]
 
-_ENDS = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
 _AFFINE = frozenset({"Add", "Div", "Mul", "Sub"})
 _WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
 
@@ -125,7 +125,7 @@ class FoldTemperaturePass(ir.passes.InPlacePass):
         divisor = writer.initializer("temperature", np.asarray(self._temperature, np.float32))
         nodes: dict[ir.Value, ir.Node] = {}
         for output in [item.output for item in exits]:
-            end, logits = _end(output)
+            end, logits = activation_of(output)
             if logits not in nodes:
                 nodes[logits] = _div(graph, writer, logits, divisor)
             result = nodes[logits].outputs[0]
@@ -134,16 +134,6 @@ class FoldTemperaturePass(ir.passes.InPlacePass):
             else:
                 _return_instead(graph, writer, output, result)
         return set(nodes.values())
-
-
-def _end(output: ir.Value) -> tuple[ir.Node | None, ir.Value]:
-    """(softmax or sigmoid of an exit, what it reads); an output without one is the logits themselves."""
-    node = output.producer()
-    while node is not None and node.op_type in SHAPE_OPS and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    if node is not None and node.op_type in _ENDS and node.inputs[0] is not None:
-        return node, node.inputs[0]
-    return None, output
 
 
 def _div(graph: ir.Graph, writer: HeadWriter, logits: ir.Value, divisor: ir.Value) -> ir.Node:
@@ -189,7 +179,7 @@ def _is_end_of_exit(value: ir.Value) -> bool:
     if not readers:
         return value.is_graph_output()
     return all(
-        node.op_type in _ENDS
+        node.op_type in ACTIVATIONS
         or (
             (node.op_type in SHAPE_OPS or (node.op_type in _AFFINE and _has_constant(node)))
             and _is_end_of_exit(node.outputs[0])

@@ -31,6 +31,7 @@ from qutec.errors import UnsupportedModelError
 from qutec.heads import HEAD_DOMAIN, RESULTS, write_heads
 from qutec.lower.constants import constant, real
 from qutec.lower.shapes import static_shape
+from qutec.passes.classifiers import activation_of
 from qutec.passes.linear_layers import AVERAGE_POOLS, SHAPE_OPS
 
 __all__ = ["MergeHeadsPass"]
@@ -137,17 +138,19 @@ def _through(value: ir.Value | None) -> ir.Value | None:
 
 
 def _logits(output: ir.Value) -> ir.Value:
-    value: ir.Value | None = output
-    while value is not None and (node := value.producer()) is not None and node.op_type == "Identity":
-        value = node.inputs[0]
-    node = value.producer() if value is not None else None
-    if node is not None and node.op_type == "Softmax" and node.inputs[0] is not None:
-        axis = node.attributes.get_int("axis", -1)
-        if axis not in (-1, len(output.shape or ()) - 1):
-            raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
-        return node.inputs[0]
-    assert value is not None
-    return value
+    node, logits = activation_of(output)
+    if node is None:
+        producer = output.producer()
+        while producer is not None and producer.op_type == "Identity" and producer.inputs[0] is not None:
+            logits = producer.inputs[0]
+            producer = logits.producer()
+        return logits
+    if node.op_type == "Sigmoid":
+        raise UnsupportedModelError(f"the exit '{output.name}' ends in a sigmoid; means are of softmaxes")
+    axis = node.attributes.get_int("axis", -1)
+    if axis not in (-1, len(logits.shape or ()) - 1):
+        raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
+    return logits
 
 
 def _dense(logits: ir.Value) -> tuple[ir.Value, FloatArray, FloatArray] | None:
