@@ -28,6 +28,7 @@ class Recipe:
     heads: int
     places: tuple[str, ...] = ()
     lr_decay_epochs: int = 1
+    weight_decay: float = 0.0
     optimizer: OptimizerName = OptimizerName.ADAM
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -43,6 +44,7 @@ class Recipe:
             lr=self.lr,
             lr_decay=self.lr_decay,
             lr_decay_epochs=self.lr_decay_epochs,
+            weight_decay=self.weight_decay,
             optimizer=self.optimizer,
             augmentation=self.augmentation,
             seed=seed,
@@ -50,7 +52,15 @@ class Recipe:
         )
 
 
-DIGITS = Recipe(epochs=60, batch=32, lr=1e-2, lr_decay=0.93, heads=2, augmentation=Augmentation(shift=1))
+DIGITS = Recipe(
+    epochs=60,
+    batch=32,
+    lr=1e-2,
+    lr_decay=0.93,
+    weight_decay=0.2,
+    heads=2,
+    augmentation=Augmentation(shift=1),
+)
 """Not of the paper: chosen on the validation images of `models.digits`."""
 
 MNIST_CNN = Recipe(

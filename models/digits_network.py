@@ -80,7 +80,7 @@ def export(path: Path, *, seed: int = 0) -> int:
 
 
 def train_heads(
-    digits: Digits, *, seed: int = 0, epochs: int | None = None, progress: Progress | None = None
+    digits: Digits, *, seed: int, epochs: int | None = None, progress: Progress | None = None
 ) -> TrainingResult:
     """Export, attach early exits and early views, and train on the training part by the recipe.
 
