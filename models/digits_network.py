@@ -15,6 +15,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -86,7 +87,7 @@ def train_heads(
 
     The validation part is measured after each epoch, the test part is not looked at.
     """
-    data = {
+    data: dict[str, npt.ArrayLike] = {
         "x_train": digits.x_train,
         "y_train": digits.y_train,
         "x_val": digits.x_val,
