@@ -149,9 +149,9 @@ def _bare_layer(node: ir.Node | None) -> LinearLayer | None:
     rows = weights.astype(np.float64)
     beta = 1.0
     if node.op_type != "Conv":
-        if rows.ndim != 2 or node.attributes.get_int("transA", 0):
+        if rows.ndim != 2 or node.attributes.get_int("transA", 0) != 0:
             return None
-        rows = rows if node.attributes.get_int("transB", 0) != 0 else rows.T
+        rows = rows if node.attributes.get_int("transB", 0) else rows.T
         rows = rows * node.attributes.get_float("alpha", 1.0)
         beta = node.attributes.get_float("beta", 1.0)
     bias = np.zeros(len(rows))
