@@ -62,9 +62,9 @@ def test_model_leaves_batch_normalisation_of_the_trunk_to_the_compiler(model: on
     assert "Shape" not in operators
 
 
-def test_model_has_few_parameters(model: onnx.ModelProto) -> None:
+def test_model_has_at_most_8500_constants(model: onnx.ModelProto) -> None:
     arrays = [w for w in model.graph.initializer if w.data_type == onnx.TensorProto.FLOAT]
-    assert 0 < sum(int(np.prod(w.dims)) for w in arrays) <= 8000
+    assert 0 < sum(int(np.prod(w.dims)) for w in arrays) <= 8500
 
 
 def test_model_tells_nothing_of_the_machine_it_was_made_on(model: onnx.ModelProto) -> None:
