@@ -37,7 +37,7 @@ types: $(DEV)  ## mypy --strict
 test: lint types  ## lint, types, then the tests
 	$(BIN)/python -m pytest -n $(JOBS)
 
-demo: $(VENV)/.stamp-demo  ## compile the demo network and run it on an emulated Cortex-M4
+demo: $(VENV)/.stamp-demo  ## compile the demo network; its answers and their uncertainty on an emulated Cortex-M4
 	$(BIN)/python -m models.demo
 
 bench: $(DEV)  ## run every script of benchmarks/

@@ -170,7 +170,7 @@ def _measure_one(
     samples = read_samples(network)
     if samples is None:
         return None
-    build = qutec.compile(network.path, target=_TARGET, calibration=samples.calibration)
+    build = qutec.compile(network.path, target=_TARGET, calibration=samples.calibration, exits="all")
     project = build.save(folder)
     stored = stored_samples(build, samples, _COMPARED_INPUTS)
     ours = measure(build, project, stored, tools)
@@ -178,7 +178,7 @@ def _measure_one(
     many = jpeg_images(network, images) if images is not None and network.task is Task.IMAGES else None
     if many is not None:
         samples = many
-        build = qutec.compile(network.path, target=_TARGET, calibration=samples.calibration)
+        build = qutec.compile(network.path, target=_TARGET, calibration=samples.calibration, exits="all")
     accuracy = tuple(exit_accuracies(network, build, samples))
     return Row(network.name, build.report, len(stored[0]), ours, theirs, accuracy)
 

@@ -1,62 +1,57 @@
-"""The demo network in torch: definition, training recipe and ONNX export.
+"""The demo network in torch: its definition, and the way to a trained QUTE network.
 
-    image 1x8x8 - stem - separable 16, residual -+- separable 24, /2 -+- separable 24, residual - separable 32
-                                                 |                    |                             |
-                                              exit_1                exit_2                        final
+    image 1x8x8 - conv 16 - separable 16, residual - separable 24, /2 - separable 24, residual - separable 32
+        - global average - dense
 
 Every convolution is followed by batch normalisation and ReLU; blocks are depthwise-separable (Howard et
-al. 2017). An exit is average pool, dense, softmax. All exits train jointly from scratch, as in BranchyNet
-(Teerapittayanon et al. 2016). Seeded and single-threaded: repeated on one machine, it gives the same bytes.
+al. 2017). Two early exits and two early views are attached, and all of it is trained together with weight
+transfer (Ghanathe & Wilton, "QUTE", arXiv 2404.12599). Early views are linear, so they fold away.
+Seeded, on one thread of the CPU: repeated on one machine, it gives the same bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import numpy.typing as npt
-import onnx_ir as ir
-import onnxruntime
 import torch
-from onnx_ir.passes import common
-from onnxscript import optimizer
 from torch import Tensor, nn
 
+from models._export import GlobalAverage, Shape, convolution, export_classifier, parameters
+from models._recipe import DIGITS
 from models.digits import CLASSES, Digits
+from qutec.attach import attach
+from qutec.train import Progress, TrainingResult, train
 
-__all__ = ["EXITS", "DigitsNet", "export", "onnx_accuracy", "parameters", "train"]
+__all__ = ["RECIPE", "SHAPE", "DigitsNet", "export", "train_heads"]
 
-EXITS = ("exit_1", "exit_2", "final")
+SHAPE: Shape = (1, 8, 8)
+"""Channels, height and width of the input."""
 
-_SEED = 7
-_EPOCHS = 60
-_BATCH = 64
-_LEARNING_RATE = 1e-2
-_EXIT_WEIGHTS = (0.5, 0.75, 1.0)
-"""The deeper the exit, the more it shapes the shared trunk."""
-_OPSET = 18
+RECIPE = DIGITS
 
 
 class DigitsNet(nn.Module):
-    """Early-exit classifier: images NCHW [n, 1, 8, 8] in 0..1 to one row of 10 logits per exit."""
+    """Classifier: images NCHW [n, 1, 8, 8] in 0..1 to logits [n, 10]."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
-        self.block_1 = _Separable(16, 16, stride=1)
-        self.block_2 = _Separable(16, 24, stride=2)
-        self.block_3 = nn.Sequential(_Separable(24, 24, stride=1), _Separable(24, 32, stride=1))
-        self.exit_1 = _exit_head(channels=16, pool=4, positions=4)
-        self.exit_2 = _exit_head(channels=24, pool=2, positions=4)
-        self.final = _exit_head(channels=32, pool=4, positions=1)
+        self.trunk = nn.Sequential(
+            *convolution(SHAPE[0], 16, (3, 3)),
+            nn.ReLU(),
+            _Separable(16, 16, stride=1),
+            _Separable(16, 24, stride=2),
+            _Separable(24, 24, stride=1),
+            _Separable(24, 32, stride=1),
+        )
+        self.final = nn.Sequential(GlobalAverage(), nn.Linear(32, CLASSES))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [n, 10] of exit_1, exit_2 and final."""
-        early = self.block_1(self.stem(image))
-        middle = self.block_2(early)
-        late = self.block_3(middle)
-        return self.exit_1(early), self.exit_2(middle), self.final(late)
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [n, 10]."""
+        logits: Tensor = self.final(self.trunk(image))
+        return logits
 
 
 class _Separable(nn.Module):
@@ -66,11 +61,9 @@ class _Separable(nn.Module):
         super().__init__()
         self.residual = stride == 1 and inputs == outputs
         self.layers = nn.Sequential(
-            nn.Conv2d(inputs, inputs, 3, stride=stride, padding=1, groups=inputs, bias=False),
-            nn.BatchNorm2d(inputs),
+            *convolution(inputs, inputs, (3, 3), stride, groups=inputs),
             nn.ReLU(),
-            nn.Conv2d(inputs, outputs, 1, bias=False),
-            nn.BatchNorm2d(outputs),
+            *convolution(inputs, outputs, (1, 1)),
             nn.ReLU(),
         )
 
@@ -79,124 +72,35 @@ class _Separable(nn.Module):
         return x + y if self.residual else y
 
 
-def _exit_head(channels: int, pool: int, positions: int) -> nn.Sequential:
-    features = channels * positions
-    return nn.Sequential(nn.AvgPool2d(pool), _Flatten(features), nn.Linear(features, CLASSES))
-
-
-class _Flatten(nn.Module):
-    """nn.Flatten for a known size, which exports without computing the shape of the batch in the graph."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.features = features
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.reshape(-1, self.features)
-
-
-class _WithSoftmax(nn.Module):
-    """What is exported: probabilities instead of logits."""
-
-    def __init__(self, network: DigitsNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.softmax(logits, dim=1) for logits in self.network(image))
-
-
-def parameters(network: DigitsNet) -> int:
-    """Number of trained parameters, batch normalisation's scale and bias included."""
-    return sum(p.numel() for p in network.parameters())
-
-
-def train(digits: Digits) -> DigitsNet:
-    """Train on the training part for 60 epochs (seconds on a CPU); return the network in evaluation mode.
-
-    Adam with a one-cycle learning rate, shifts of up to one pixel, the weighted sum of the exits' cross
-    entropies. The test part is not looked at.
-    """
-    torch.manual_seed(_SEED)
-    torch.use_deterministic_algorithms(True)
-    torch.set_num_threads(1)
-    images, labels = torch.from_numpy(digits.x_train), torch.from_numpy(digits.y_train)
+def export(path: Path, *, seed: int = 0) -> int:
+    """Write the untrained network with seeded weights as ONNX (see `export_classifier`); its parameters."""
+    torch.manual_seed(seed)
     network = DigitsNet()
-    adam = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
-    # The last, incomplete batch is dropped: batch statistics of a few images would disturb the running ones.
-    steps = len(labels) // _BATCH
-    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, _LEARNING_RATE, total_steps=_EPOCHS * steps)
-    network.train()
-    for _ in range(_EPOCHS):
-        order = torch.randperm(len(labels))
-        for batch in order[: steps * _BATCH].view(steps, _BATCH):
-            loss = _joint_loss(network(_shifted(images[batch])), labels[batch])
-            adam.zero_grad()
-            loss.backward()
-            adam.step()
-            schedule.step()
-    network.eval()
-    return network
+    export_classifier(network, SHAPE, path)
+    return parameters(network)
 
 
-def _joint_loss(logits: tuple[Tensor, ...], labels: Tensor) -> Tensor:
-    losses = [nn.functional.cross_entropy(rows, labels) for rows in logits]
-    return sum((w * loss for w, loss in zip(_EXIT_WEIGHTS, losses, strict=True)), start=torch.zeros(()))
+def train_heads(
+    digits: Digits, *, seed: int, epochs: int | None = None, progress: Progress | None = None
+) -> TrainingResult:
+    """Export, attach early exits and early views, and train on the training part by the recipe.
 
-
-def _shifted(images: Tensor) -> Tensor:
-    """Each image [n, 1, 8, 8] moved by -1, 0 or 1 pixels in both directions; what enters is 0."""
-    count, _, height, width = images.shape
-    padded = nn.functional.pad(images, (1, 1, 1, 1))
-    rows = torch.randint(0, 3, (count, 1, 1)) + torch.arange(height)[:, None]
-    columns = torch.randint(0, 3, (count, 1, 1)) + torch.arange(width)
-    return padded[torch.arange(count)[:, None, None], 0, rows, columns][:, None]
-
-
-def export(network: DigitsNet, path: Path) -> None:
-    """Write the network as ONNX: input `image` [batch, 1, 8, 8], outputs exit_1, exit_2, final [batch, 10].
-
-    Batch normalisation stays as nodes: folding it is the compiler's work. Names and traces that the
-    exporter takes from the machine are removed, so that the file depends on the weights only.
+    The validation part is measured after each epoch, the test part is not looked at.
     """
-    # optimize=True would fold batch normalisation away; below, only constants are folded.
-    exported = torch.onnx.export(
-        _WithSoftmax(network).eval(),
-        (torch.zeros(2, 1, 8, 8),),
-        input_names=["image"],
-        output_names=list(EXITS),
-        opset_version=_OPSET,
-        dynamic_shapes={"image": {0: torch.export.Dim("batch")}},
-        dynamo=True,
-        optimize=False,
-        verbose=False,
-    )
-    assert exported is not None
-    model = exported.model
-    optimizer.fold_constants_ir(model, onnx_shape_inference=True)
-    common.RemoveUnusedNodesPass()(model)
-    common.DeduplicateInitializersPass()(model)
-    common.ClearMetadataAndDocStringPass()(model)
-    model.producer_version = torch.__version__.partition("+")[0]
-    for value in _values(model.graph):
-        value.metadata_props.clear()
-    ir.save(model, path)
-
-
-def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
-
-
-def onnx_accuracy(
-    path: Path, images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]
-) -> dict[str, float]:
-    """Share of images [n, 1, 8, 8] that each exit of the exported model gets right, by ONNX Runtime."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    outputs = session.run(EXITS, {"image": images})
-    return {
-        name: float(np.mean(np.argmax(probabilities, axis=1) == labels))
-        for name, probabilities in zip(EXITS, outputs, strict=True)
+    data: dict[str, npt.ArrayLike] = {
+        "x_train": digits.x_train,
+        "y_train": digits.y_train,
+        "x_val": digits.x_val,
+        "y_val": digits.y_val,
     }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # sums in another order are other bytes
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            untrained = Path(folder) / "untrained.onnx"
+            export(untrained, seed=seed)
+            graph = attach(untrained, heads=RECIPE.heads, seed=seed)
+        options = replace(RECIPE.options(seed=seed, epochs=epochs), device="cpu")
+        return train(graph.model, data, options, progress=progress)
+    finally:
+        torch.set_num_threads(threads)

@@ -12,7 +12,10 @@ import onnx_ir as ir
 
 from qutec.graphs import data_inputs, dims, is_constant
 
-__all__ = ["Ending", "class_count", "ending"]
+__all__ = ["ACTIVATIONS", "Ending", "activation_of", "class_count", "ending"]
+
+ACTIVATIONS = frozenset({"LogSoftmax", "Sigmoid", "Softmax"})
+"""What turns logits into an answer."""
 
 _TRANSPARENT = frozenset(
     {
@@ -29,6 +32,7 @@ _TRANSPARENT = frozenset(
 )
 """Operators that keep the order of the classes."""
 
+_AFTER_ACTIVATION = _TRANSPARENT - ACTIVATIONS | {"Unsqueeze"}
 _ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
 _POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "ReduceMean"})
 _BEFORE_POOL = frozenset({"BatchNormalization", "Clip", "DequantizeLinear", "QuantizeLinear", "Relu"})
@@ -61,6 +65,19 @@ def class_count(value: ir.Value) -> int | None:
     if len(sizes) > 1:
         return None
     return sizes[0] if sizes else 1
+
+
+def activation_of(output: ir.Value) -> tuple[ir.Node | None, ir.Value]:
+    """(softmax or sigmoid of a classifier, the logits that it reads); (None, output) where it has none.
+
+    What follows may change the shape, or store the answer in 8 bits.
+    """
+    node = output.producer()
+    while node is not None and node.op_type in _AFTER_ACTIVATION and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is not None and node.op_type in ACTIVATIONS and node.inputs[0] is not None:
+        return node, node.inputs[0]
+    return None, output
 
 
 def ending(value: ir.Value) -> Ending:

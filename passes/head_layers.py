@@ -109,7 +109,7 @@ class HeadWriter:
 
     def initializer(self, name: str, data: npt.NDArray[np.generic]) -> ir.Value:
         """A new constant of the graph."""
-        unique = self._unique(name)
+        unique = self.unique_name(name)
         tensor = ir.tensor(data, name=unique)
         value = ir.Value(
             name=unique, shape=ir.Shape(data.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
@@ -126,13 +126,14 @@ class HeadWriter:
         attributes: dict[str, int | list[int]] | None = None,
     ) -> ir.Value:
         node = ir.node(op_type, inputs, attributes=attributes or {})
-        node.name = self._unique(name)
+        node.name = self.unique_name(name)
         output = node.outputs[0]
         output.name, output.shape, output.type = node.name, ir.Shape(shape), ir.TensorType(ir.DataType.FLOAT)
         self._graph.append(node)
         return output
 
-    def _unique(self, wanted: str) -> str:
+    def unique_name(self, wanted: str) -> str:
+        """The name, with a number added where it is taken; it is taken from now on."""
         name, count = wanted, 1
         while name in self._names:
             count += 1

@@ -28,6 +28,7 @@ import onnx_ir as ir
 from qutec.heads import HEAD_DOMAIN, RESULTS
 from qutec.lower.constants import constant, real
 from qutec.lower.shapes import static_shape
+from qutec.passes.linear_layers import AVERAGE_POOLS, SHAPE_OPS
 from qutec.passes.result_functions import (
     MEAN_UNCERTAINTY,
     classifier_logits,
@@ -38,8 +39,6 @@ from qutec.passes.result_functions import (
 __all__ = ["MergeHeadsPass"]
 
 FloatArray = npt.NDArray[np.float32]
-
-_SKIPPED = frozenset({"Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,7 @@ def _plain(attribute: ir.Attr | None) -> object:
 
 def _through(value: ir.Value | None) -> ir.Value | None:
     """The value before operators that only reshape."""
-    while value is not None and (node := value.producer()) is not None and node.op_type in _SKIPPED:
+    while value is not None and (node := value.producer()) is not None and node.op_type in SHAPE_OPS:
         value = node.inputs[0]
     return value
 
@@ -170,7 +169,7 @@ def _view(logits: ir.Value) -> _View | None:
 
 
 def _pools_everything(pool: ir.Node) -> bool:
-    if pool.inputs[0] is None or pool.op_type not in ("AveragePool", "GlobalAveragePool", "ReduceMean"):
+    if pool.inputs[0] is None or pool.op_type not in AVERAGE_POOLS:
         return False
     source, result = static_shape(pool.inputs[0]), static_shape(pool.outputs[0])
     if math.prod(result) != source[1]:

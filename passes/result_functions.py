@@ -15,11 +15,9 @@ import onnx_ir.passes.common as common_passes
 from qutec.errors import UnsupportedModelError
 from qutec.heads import HEAD_DOMAIN, INTEGER_RESULTS, write_heads
 from qutec.lower.shapes import static_shape
+from qutec.passes.classifiers import activation_of
 
 __all__ = ["MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function"]
-
-_STORING = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear"})
-"""How a quantised graph stores the probabilities of an exit; the answer is made of what comes before."""
 
 MEAN_UNCERTAINTY = """
     each = Softmax <axis = -1> (logits)
@@ -67,26 +65,19 @@ def classifier_logits(outputs: Sequence[ir.Value]) -> tuple[list[ir.Value], int]
 
 def _logits(output: ir.Value) -> ir.Value:
     """What the output's softmax reads; the output itself where it has none."""
-    softmax = _producer_through(output, _STORING)
-    if softmax is not None and softmax.op_type == "Softmax" and softmax.inputs[0] is not None:
-        axis = softmax.attributes.get_int("axis", -1)
-        if axis not in (-1, len(output.shape or ()) - 1):
-            raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
-        return softmax.inputs[0]
-    value = output
-    while (
-        (node := value.producer()) is not None and node.op_type == "Identity" and node.inputs[0] is not None
-    ):
-        value = node.inputs[0]
-    return value
-
-
-def _producer_through(value: ir.Value, skipped: frozenset[str]) -> ir.Node | None:
-    """The node that computes a value, before nodes of the kinds `skipped`."""
-    node = value.producer()
-    while node is not None and node.op_type in skipped and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
-    return node
+    node, logits = activation_of(output)
+    if node is None:
+        producer = output.producer()
+        while producer is not None and producer.op_type == "Identity" and producer.inputs[0] is not None:
+            logits = producer.inputs[0]
+            producer = logits.producer()
+        return logits
+    if node.op_type == "Sigmoid":
+        raise UnsupportedModelError(f"the exit '{output.name}' ends in a sigmoid; answers are of softmaxes")
+    axis = node.attributes.get_int("axis", -1)
+    if axis not in (-1, len(logits.shape or ()) - 1):
+        raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
+    return logits
 
 
 def result_function(

@@ -181,6 +181,9 @@ def compile_command(
         ),
     ] = False,
     exit_threshold: ExitThreshold = None,
+    temperature: Annotated[
+        float, typer.Option(help="Divides the logits of the exits (temperature scaling); folded, so free.")
+    ] = 1.0,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -208,6 +211,7 @@ def compile_command(
         exits=exits.value,
         abstain=abstain,
         exit_threshold=confidences(exit_threshold),
+        temperature=temperature,
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),

@@ -1,6 +1,6 @@
 """The driver: from a model to a Build, one step after the other.
 
-load -> select exits -> quantize -> lower -> prepare -> plan -> emit -> report
+load -> select exits -> fold -> quantize -> lower -> prepare -> plan -> emit -> report
 """
 
 from __future__ import annotations
@@ -63,6 +63,7 @@ def compile_model(
     exits: ExitChoice = "auto",
     abstain: float = 0.0,
     exit_threshold: float | Sequence[float] | None = None,
+    temperature: float = 1.0,
     simplify: bool = True,
     dump: str | Path | None = None,
     progress: bool = False,
@@ -86,6 +87,8 @@ def compile_model(
             "auto" is "qute" for a network with early views, else "all". Each member of an ensemble brings
             its exits of "final" (which is "auto" there), "qute" or "ensemble".
         abstain: confidence below which an answer sets its abstain flag; 0 never does.
+        temperature: divides the logits of every classifier that stays (temperature scaling), for free: it
+            is folded into their weights.
         exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
             each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
         simplify: run onnx-simplifier, checked against the original.
@@ -104,7 +107,7 @@ def compile_model(
     steps = Dump(Path(dump)) if dump is not None else None
     sources = _several(source)
     members = [load(one, simplify=simplify, on_step=steps.write if steps else None) for one in sources]
-    options = ExitOptions(exits, abstain, exit_threshold)
+    options = ExitOptions(exits, abstain, exit_threshold, temperature)
     base = base_network(members[0])
     if len(members) > 1:
         chosen_exits = choose_from_members(members, options, steps)

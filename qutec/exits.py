@@ -15,6 +15,8 @@ from qutec.heads import read_heads
 from qutec.load import LoadedModel
 from qutec.passes.dynamic_exit import DynamicExitPass
 from qutec.passes.find_exits import find_exits
+from qutec.passes.fold_batch_norm import FoldBatchNormPass
+from qutec.passes.fold_temperature import FoldTemperaturePass
 from qutec.passes.join_members import join_members
 from qutec.passes.merge_heads import MergeHeadsPass
 from qutec.passes.select_exits import ExitMode, SelectExitsPass
@@ -46,6 +48,8 @@ class ExitOptions:
     """Confidence below which an answer sets its abstain flag; needs a mode that gives a confidence."""
     thresholds: float | Sequence[float] | None = None
     """Confidences at which the exits of the mode "dynamic" are taken; one for all, or one for each."""
+    temperature: float = 1.0
+    """Divides the logits of every classifier that stays."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ def choose_exits(loaded: LoadedModel, options: ExitOptions, steps: Dump | None =
     """
     mode = exit_mode(loaded.model, options.mode)
     _check_options(options, mode)
-    model = _selected(loaded, mode, steps)
+    model = _selected(loaded, mode, options.temperature, steps)
     if mode in ("final", "all"):
         return ChosenExits(replace(loaded, model=model), mode, ())
     if mode == "dynamic":
@@ -92,7 +96,7 @@ def choose_from_members(
     if mode in ("dynamic", "all"):
         raise UsageError(f"exits {mode!r} is for one network; an ensemble takes final, qute or ensemble")
     _check_options(options, "ensemble")
-    chosen = [_selected(member, mode, steps) for member in members]
+    chosen = [_selected(member, mode, options.temperature, steps) for member in members]
     joined = join_members(chosen)
     _write(steps, "join_members", joined)
     digests = "".join(member.sha256 for member in members)
@@ -123,11 +127,20 @@ def _check_options(options: ExitOptions, mode: ExitMode) -> None:
         raise UsageError("abstain needs an answer with a confidence: --exits qute, ensemble or dynamic")
 
 
-def _selected(loaded: LoadedModel, mode: ExitMode, steps: Dump | None) -> ir.Model:
-    result = SelectExitsPass(mode)(loaded.model)
-    if result.modified:
-        _write(steps, "select_exits", result.model)
-    return result.model
+def _selected(loaded: LoadedModel, mode: ExitMode, temperature: float, steps: Dump | None) -> ir.Model:
+    """The model with the exits of the mode, and with what stands in their heads folded into their layers."""
+    model = loaded.model
+    passes = {
+        "select_exits": SelectExitsPass(mode),
+        "fold_batch_norm": FoldBatchNormPass(),
+        "fold_temperature": FoldTemperaturePass(temperature),
+    }
+    for step, one in passes.items():
+        result = one(model)
+        model = result.model
+        if result.modified:
+            _write(steps, step, model)
+    return model
 
 
 def _averaged(

@@ -12,7 +12,9 @@ import pytest
 import qutec
 from benchmarks._accuracy import run_original
 from benchmarks._networks import DIGITS
+from models.digits import VIEWS
 from qutec import Build
+from qutec.compiler import ExitChoice
 from qutec.errors import DoesNotFitError
 from qutec.executions import verify_build
 from qutec.simulate import build_host, build_image, run_image, run_many
@@ -70,18 +72,34 @@ def test_less_memory_than_the_report_says_is_a_fault_or_refused(
         run_image(image, executions.samples[0], sram_bytes=too_small, count=False)
 
 
-def test_int8_follows_the_float_network(build: Build, images: npt.NDArray[np.float32]) -> None:
-    compiled = build.run(images)
-    for name, original in run_original(DIGITS.path, images).items():
+@pytest.mark.parametrize("exits", ["all", "final"])
+def test_int8_follows_the_float_network(exits: ExitChoice, images: npt.NDArray[np.float32]) -> None:
+    compiled = qutec.compile(DIGITS.path, calibration=images, exits=exits).run(images)
+    original_outputs = run_original(DIGITS.path, images)
+    for name in compiled:
+        original = original_outputs[name]
         error = np.abs(compiled[name] - original)
         assert error.mean() < 0.02, name
         same = compiled[name].argmax(axis=1) == original.argmax(axis=1)
         assert same.mean() >= 0.9, name
 
 
-def test_integer_arithmetic_follows_onnxruntime_on_the_qdq_model(
+def test_int8_heads_follow_the_mean_over_the_float_early_views(
     build: Build, images: npt.NDArray[np.float32]
 ) -> None:
+    original = run_original(DIGITS.path, images)
+    mean = np.mean([original[name] for name in VIEWS], axis=0, dtype=np.float64)
+    compiled = build.run(images)
+    assert np.abs(compiled["probabilities"] - mean).mean() < 0.02
+    entropy = -(mean * np.log(np.maximum(mean, 1e-30))).sum(axis=1)
+    assert np.abs(compiled["entropy"] - entropy).mean() < 0.1
+    assert (compiled["label"] == mean.argmax(axis=1)).mean() >= 0.9
+
+
+def test_integer_arithmetic_follows_onnxruntime_on_the_qdq_model(
+    images: npt.NDArray[np.float32],
+) -> None:
+    build = qutec.compile(DIGITS.path, calibration=images, exits="all")
     session = ort.InferenceSession(build.files["model.onnx"], providers=["CPUExecutionProvider"])
     compiled = build.run(images)
     names = [output.name for output in session.get_outputs()]

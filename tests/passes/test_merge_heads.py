@@ -213,6 +213,32 @@ def test_exits_of_any_kind_are_averaged_on_their_logits() -> None:
     assert "Softmax" not in kinds
 
 
+def test_exits_that_come_quantised_are_averaged_on_their_logits() -> None:
+    net = Net(8)
+    trunk = net.add("Relu", [net.add("Conv", ["x", net.weight("w", 4, 3, 3, 3)], "c")], "f")
+    flat = net.add("Flatten", [net.add("GlobalAveragePool", [trunk], "g")], "d")
+    outputs = {}
+    for k in range(2):
+        logits = net.add(
+            "Gemm", [flat, net.weight(f"W{k}", 4, 5, scale=4.0), net.weight(f"B{k}", 5)], f"l{k}"
+        )
+        outputs[net.add("Softmax", [logits], f"out{k}", axis=1)] = 5
+    source = load(net.model([1, 3, 8, 8], outputs)).model
+    x = np.random.default_rng(9).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    expected = np.mean(run(source, x), axis=0)
+    quantized = load(ir.to_proto(quantize(source, x)), simplify=False).model
+    results = dict(zip(RESULTS, run(MergeHeadsPass()(quantized).model, x), strict=True))
+    assert np.ptp(expected.max(axis=1)) > 0.2
+    np.testing.assert_allclose(results["probabilities"], expected, atol=0.03)
+
+
+def test_a_sigmoid_is_refused() -> None:
+    net = Net(10)
+    logits = net.add("Gemm", [net.add("Flatten", ["x"], "flat"), net.weight("W", 12, 3)], "l")
+    with pytest.raises(UnsupportedModelError, match="sigmoid"):
+        MergeHeadsPass()(load(net.model([1, 3, 2, 2], {net.add("Sigmoid", [logits], "p"): 3})).model)
+
+
 def test_classes_that_differ_are_refused() -> None:
     net = Net(5)
     flat = net.add("Flatten", ["x"], "flat")
