@@ -1,37 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
+#include "qute_dot.h"
 #include "qute_requantize.h"
-
-/* Adds to sums[r] the dot product of (x + offset) with row r of the weights, for ROWS rows. The compiler keeps
- * `sums` in registers, since ROWS is a constant wherever this is inlined. */
-QUTE_INLINE void dot_rows(
-    const int8_t *x, int32_t offset, const int8_t *weights, int32_t depth, int32_t *sums, const int32_t rows)
-{
-    int32_t i = 0;
-
-#if QUTE_DSP
-    const uint32_t offset_pair = qute_pair(offset);
-    for (; i + 4 <= depth; i += 4) {
-        const uint32_t word = qute_load_s8x4(x + i);
-        const uint32_t even = qute_sxtab16(offset_pair, word);
-        const uint32_t odd = qute_sxtab16_odd(offset_pair, word);
-        const int8_t *row = weights + i;
-        for (int32_t r = 0; r < rows; r++) {
-            const uint32_t w = qute_load_s8x4(row);
-            sums[r] = qute_smlad(qute_sxtb16(w), even, sums[r]);
-            sums[r] = qute_smlad(qute_sxtb16_odd(w), odd, sums[r]);
-            row += depth;
-        }
-    }
-#endif
-
-    for (; i < depth; i++) {
-        const int32_t value = x[i] + offset;
-        for (int32_t r = 0; r < rows; r++) {
-            sums[r] = qute_wrapping_add(sums[r], value * weights[r * depth + i]);
-        }
-    }
-}
 
 /* The sum of (x + offset). */
 static int32_t sum_of_inputs(const int8_t *x, int32_t offset, int32_t depth)
@@ -70,16 +40,13 @@ arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ctx,
         int32_t output = 0;
 
         while (output < outputs) {
-            const int32_t rows = outputs - output >= 3 ? 3 : 1;
-            int32_t sums[3];
+            const int32_t left = outputs - output;
+            const int32_t rows = left < QUTE_DOT_ROWS ? left : QUTE_DOT_ROWS;
+            int32_t sums[QUTE_DOT_ROWS];
             for (int32_t r = 0; r < rows; r++) {
                 sums[r] = qute_wrapping_add(common, bias_data ? bias_data[output + r] : 0);
             }
-            if (rows == 3) {
-                dot_rows(input_data, offset, weights, depth, sums, 3);
-            } else {
-                dot_rows(input_data, offset, weights, depth, sums, 1);
-            }
+            qute_dot_s8(input_data, offset, weights, depth, rows, sums);
             for (int32_t r = 0; r < rows; r++) {
                 output_data[output + r] = qute_output_s8(sums[r],
                                                          quant_params->multiplier,

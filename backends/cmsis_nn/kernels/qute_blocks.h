@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Register blocks of two channels by two columns, for the DSP path.
+/* Register blocks for the DSP path: inner loops that fill the register file.
  *
- * In assembly because a block fills the register file, and compilers that schedule it themselves keep its
- * pointers on the stack. sums[c * 2 + p] belongs to channel c and column p. Without optimisation there are
+ * In assembly because compilers that schedule them themselves keep their pointers on the stack, and do not fold
+ * rotations into SXTB16. sums[c * 2 + p] belongs to channel c and column p. Without optimisation there are
  * not enough registers; QUTE_BLOCKS is 0 then and the callers take their C blocks.
  */
 #ifndef QUTE_BLOCKS_H
@@ -18,106 +18,279 @@
 
 #if QUTE_BLOCKS
 
-/* Four weights of each of two channels times four int16 of each of two columns, which lie in the order
- * {column 0: values 0, 2}, {column 1: values 0, 2}, {column 0: values 1, 3}, {column 1: values 1, 3}. */
+/* Four weights of each of two channels times a group of two columns (see qute_convolve.h): 15 instructions for 16
+ * products. The columns are aligned to 4, which LDM needs; the weights need not be. */
 #define QUTE_GROUP_S16                                                                                                 \
-    "ldr %[w0], [%[row0]], #4\n\t"                                                                                     \
-    "ldr %[w1], [%[row1]], #4\n\t"                                                                                     \
-    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                                                                \
-    "sxtb16 %[even], %[w0]\n\t"                                                                                        \
+    "ldmia %[x]!, {%[x0], %[x1], %[x2], %[x3]}\n\t"                                                                    \
+    "ldr %[w], [%[row0]], #4\n\t"                                                                                      \
+    "sxtb16 %[even], %[w]\n\t"                                                                                         \
+    "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \
     "smlad %[s0], %[even], %[x0], %[s0]\n\t"                                                                           \
     "smlad %[s1], %[even], %[x1], %[s1]\n\t"                                                                           \
-    "sxtb16 %[even], %[w1]\n\t"                                                                                        \
+    "smlad %[s0], %[w], %[x2], %[s0]\n\t"                                                                              \
+    "smlad %[s1], %[w], %[x3], %[s1]\n\t"                                                                              \
+    "ldr %[w], [%[row1]], #4\n\t"                                                                                      \
+    "sxtb16 %[even], %[w]\n\t"                                                                                         \
+    "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \
     "smlad %[s2], %[even], %[x0], %[s2]\n\t"                                                                           \
     "smlad %[s3], %[even], %[x1], %[s3]\n\t"                                                                           \
-    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                                                                \
-    "sxtb16 %[w0], %[w0], ror #8\n\t"                                                                                  \
-    "smlad %[s0], %[w0], %[x0], %[s0]\n\t"                                                                             \
-    "smlad %[s1], %[w0], %[x1], %[s1]\n\t"                                                                             \
-    "sxtb16 %[w1], %[w1], ror #8\n\t"                                                                                  \
-    "smlad %[s2], %[w1], %[x0], %[s2]\n\t"                                                                             \
-    "smlad %[s3], %[w1], %[x1], %[s3]\n\t"
+    "smlad %[s2], %[w], %[x2], %[s2]\n\t"                                                                              \
+    "smlad %[s3], %[w], %[x3], %[s3]\n\t"
 
-/* `count` > 0 groups of four values; depth is the pitch of the weight rows, columns are aligned to 4. */
+#define QUTE_RUN_S16(groups)                                                                                           \
+    __asm__ volatile(groups                                                                                            \
+                     : [row0] "+&r"(row0), [row1] "+&r"(row1), [x] "+&r"(columns), [s0] "+&r"(s0), [s1] "+&r"(s1),     \
+                       [s2] "+&r"(s2), [s3] "+&r"(s3), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1),                   \
+                       [x2] "=&r"(x2), [x3] "=&r"(x3), [even] "=&r"(even)                                              \
+                     :                                                                                                 \
+                     : "memory")
+
+/* `groups` groups of four values; `pitch` bytes from one channel's weights to the next. */
 QUTE_INLINE void qute_block_s16(
-    const int16_t *columns, const int8_t *weights, int32_t depth, int32_t count, int32_t sums[4])
+    const int16_t *columns, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[4])
 {
     const int8_t *row0 = weights;
-    const int8_t *row1 = weights + depth;
+    const int8_t *row1 = weights + pitch;
     int32_t s0 = sums[0];
     int32_t s1 = sums[1];
     int32_t s2 = sums[2];
     int32_t s3 = sums[3];
-    do {
-        uint32_t w0;
-        uint32_t w1;
-        uint32_t x0;
-        uint32_t x1;
-        uint32_t even;
-        __asm__ volatile(QUTE_GROUP_S16
-                         : [row0] "+&r"(row0), [row1] "+&r"(row1), [x] "+&r"(columns), [s0] "+&r"(s0),
-                           [s1] "+&r"(s1), [s2] "+&r"(s2), [s3] "+&r"(s3), [w0] "=&r"(w0), [w1] "=&r"(w1),
-                           [x0] "=&r"(x0), [x1] "=&r"(x1), [even] "=&r"(even)
-                         :
-                         : "memory");
-    } while (--count > 0);
+    /* LDM wants its registers in ascending order. */
+    register uint32_t x0 __asm__("r2");
+    register uint32_t x1 __asm__("r3");
+    register uint32_t x2 __asm__("r4");
+    register uint32_t x3 __asm__("r5");
+    uint32_t w;
+    uint32_t even;
+    int32_t n = groups >> 2;
+
+    for (; n > 0; n--) {
+        QUTE_RUN_S16(QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16);
+    }
+    for (n = groups & 3; n > 0; n--) {
+        QUTE_RUN_S16(QUTE_GROUP_S16);
+    }
     sums[0] = s0;
     sums[1] = s1;
     sums[2] = s2;
     sums[3] = s3;
 }
 
-/* Four weights of each of two channels times four int8 of each of two pixels; `pitch` bytes from a channel to
- * the next and from a pixel to the next. */
-#define QUTE_GROUP_S8                                                                                                  \
-    "ldr %[w1], [%[row], %[pitch]]\n\t"                                                                                \
-    "ldr %[w0], [%[row]], #4\n\t"                                                                                      \
-    "sxtb16 %[even1], %[w1]\n\t"                                                                                       \
-    "sxtb16 %[even0], %[w0]\n\t"                                                                                       \
-    "sxtb16 %[w1], %[w1], ror #8\n\t"                                                                                  \
-    "sxtb16 %[w0], %[w0], ror #8\n\t"                                                                                  \
-    "ldr %[odd], [%[x], %[pitch]]\n\t"                                                                                 \
-    "sxtb16 %[even], %[odd]\n\t"                                                                                       \
-    "smlad %[s1], %[even0], %[even], %[s1]\n\t"                                                                        \
-    "smlad %[s3], %[even1], %[even], %[s3]\n\t"                                                                        \
-    "sxtb16 %[odd], %[odd], ror #8\n\t"                                                                                \
-    "smlad %[s1], %[w0], %[odd], %[s1]\n\t"                                                                            \
-    "smlad %[s3], %[w1], %[odd], %[s3]\n\t"                                                                            \
-    "ldr %[odd], [%[x]], #4\n\t"                                                                                       \
-    "sxtb16 %[even], %[odd]\n\t"                                                                                       \
-    "smlad %[s0], %[even0], %[even], %[s0]\n\t"                                                                        \
-    "smlad %[s2], %[even1], %[even], %[s2]\n\t"                                                                        \
-    "sxtb16 %[odd], %[odd], ror #8\n\t"                                                                                \
-    "smlad %[s0], %[w0], %[odd], %[s0]\n\t"                                                                            \
-    "smlad %[s2], %[w1], %[odd], %[s2]\n\t"
+#undef QUTE_RUN_S16
+#undef QUTE_GROUP_S16
 
-/* `count` > 0 groups of eight values. Two groups of four in one statement, since the counter has no register. */
-QUTE_INLINE void qute_block_s8(
-    const int8_t *input, const int8_t *weights, int32_t pitch, int32_t count, int32_t sums[4])
+/* Four weights of each of four channels times the first column of a group: 22 instructions for 16 products. */
+#define QUTE_GROUP_SINGLE                                                                                              \
+    "ldr %[x1], [%[x], #8]\n\t"                                                                                        \
+    "ldr %[x0], [%[x]], #16\n\t"                                                                                       \
+    "ldr %[w], [%[row], %[pitch]]\n\t"                                                                                 \
+    "sxtb16 %[even], %[w]\n\t"                                                                                         \
+    "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \
+    "smlad %[s1], %[even], %[x0], %[s1]\n\t"                                                                           \
+    "smlad %[s1], %[w], %[x1], %[s1]\n\t"                                                                              \
+    "ldr %[w], [%[row], %[pitch], lsl #1]\n\t"                                                                         \
+    "sxtb16 %[even], %[w]\n\t"                                                                                         \
+    "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \
+    "smlad %[s2], %[even], %[x0], %[s2]\n\t"                                                                           \
+    "smlad %[s2], %[w], %[x1], %[s2]\n\t"                                                                              \
+    "ldr %[w], [%[row]], #4\n\t"                                                                                       \
+    "sxtb16 %[even], %[w]\n\t"                                                                                         \
+    "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \
+    "smlad %[s0], %[even], %[x0], %[s0]\n\t"                                                                           \
+    "smlad %[s0], %[w], %[x1], %[s0]\n\t"                                                                              \
+    "ldr %[w], [%[row3]], #4\n\t"                                                                                      \
+    "sxtb16 %[even], %[w]\n\t"                                                                                         \
+    "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \
+    "smlad %[s3], %[even], %[x0], %[s3]\n\t"                                                                           \
+    "smlad %[s3], %[w], %[x1], %[s3]\n\t"
+
+/* Four channels, `pitch` bytes of weights apart, times `groups` groups of one column. */
+QUTE_INLINE void qute_block_single_s16(
+    const int16_t *columns, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[4])
 {
+    const int8_t *row3 = weights + 3 * pitch;
     int32_t s0 = sums[0];
     int32_t s1 = sums[1];
     int32_t s2 = sums[2];
     int32_t s3 = sums[3];
-    do {
-        uint32_t w0;
-        uint32_t w1;
-        uint32_t even0;
-        uint32_t even1;
-        uint32_t even;
-        uint32_t odd;
-        __asm__ volatile(QUTE_GROUP_S8 QUTE_GROUP_S8
-                         : [row] "+&r"(weights), [x] "+&r"(input), [s0] "+&r"(s0), [s1] "+&r"(s1), [s2] "+&r"(s2),
-                           [s3] "+&r"(s3), [w0] "=&r"(w0), [w1] "=&r"(w1), [even0] "=&r"(even0),
-                           [even1] "=&r"(even1), [even] "=&r"(even), [odd] "=&r"(odd)
+    uint32_t x0, x1, w, even;
+
+    for (; groups > 0; groups--) {
+        __asm__ volatile(QUTE_GROUP_SINGLE
+                         : [row] "+&r"(weights), [row3] "+&r"(row3), [x] "+&r"(columns), [s0] "+&r"(s0),
+                           [s1] "+&r"(s1), [s2] "+&r"(s2), [s3] "+&r"(s3), [w] "=&r"(w), [x0] "=&r"(x0),
+                           [x1] "=&r"(x1), [even] "=&r"(even)
                          : [pitch] "r"(pitch)
                          : "memory");
-    } while (--count > 0);
+    }
     sums[0] = s0;
     sums[1] = s1;
     sums[2] = s2;
     sums[3] = s3;
 }
+
+#undef QUTE_GROUP_SINGLE
+
+/* Widens `groups` runs of four bytes of two pixels, `pitch` bytes apart, into columns, `offset_pair` added; returns
+ * the end of what it wrote and leaves *source behind what it read. */
+QUTE_INLINE int16_t *qute_widen_pairs(
+    const int8_t **source, int32_t pitch, int32_t groups, uint32_t offset_pair, int16_t *columns)
+{
+    const int8_t *pixel = *source;
+    /* STM wants its registers in ascending order. */
+    register uint32_t x0 __asm__("r2");
+    register uint32_t x1 __asm__("r3");
+    register uint32_t x2 __asm__("r4");
+    register uint32_t x3 __asm__("r5");
+    for (; groups > 0; groups--) {
+        __asm__ volatile("ldr %[x3], [%[pixel], %[pitch]]\n\t"
+                         "ldr %[x2], [%[pixel]], #4\n\t"
+                         "sxtab16 %[x1], %[offset], %[x3]\n\t"
+                         "sxtab16 %[x0], %[offset], %[x2]\n\t"
+                         "sxtab16 %[x3], %[offset], %[x3], ror #8\n\t"
+                         "sxtab16 %[x2], %[offset], %[x2], ror #8\n\t"
+                         "stmia %[target]!, {%[x0], %[x1], %[x2], %[x3]}\n\t"
+                         : [pixel] "+&r"(pixel), [target] "+&r"(columns), [x0] "=&r"(x0), [x1] "=&r"(x1),
+                           [x2] "=&r"(x2), [x3] "=&r"(x3)
+                         : [pitch] "r"(pitch), [offset] "r"(offset_pair)
+                         : "memory");
+    }
+    *source = pixel;
+    return columns;
+}
+
+/* `groups` groups of both columns that are zero; returns their end. */
+QUTE_INLINE int16_t *qute_zero_groups(int16_t *columns, int32_t groups)
+{
+    for (; groups > 0; groups--) {
+        qute_store_s16x2(columns, 0);
+        qute_store_s16x2(columns + 2, 0);
+        qute_store_s16x2(columns + 4, 0);
+        qute_store_s16x2(columns + 6, 0);
+        columns += 8;
+    }
+    return columns;
+}
+
+/* Eight values of an input times three rows of weights: 32 instructions for 24 products. All aligned to 4, which LDRD
+ * needs. */
+#define QUTE_DOT_ROW(row, sum)                                                                                         \
+    "ldrd %[w0], %[w1], [%[" row "]], #8\n\t"                                                                          \
+    "sxtb16 %[t], %[w0]\n\t"                                                                                           \
+    "sxtb16 %[w0], %[w0], ror #8\n\t"                                                                                  \
+    "smlad %[" sum "], %[t], %[e0], %[" sum "]\n\t"                                                                    \
+    "sxtb16 %[t], %[w1]\n\t"                                                                                           \
+    "smlad %[" sum "], %[w0], %[o0], %[" sum "]\n\t"                                                                   \
+    "sxtb16 %[w1], %[w1], ror #8\n\t"                                                                                  \
+    "smlad %[" sum "], %[t], %[e1], %[" sum "]\n\t"                                                                    \
+    "smlad %[" sum "], %[w1], %[o1], %[" sum "]\n\t"
+
+#define QUTE_DOT_GROUP                                                                                                 \
+    "ldrd %[o0], %[o1], [%[x]], #8\n\t"                                                                                \
+    "sxtb16 %[e0], %[o0]\n\t"                                                                                          \
+    "sxtb16 %[e1], %[o1]\n\t"                                                                                          \
+    "sxtb16 %[o0], %[o0], ror #8\n\t"                                                                                  \
+    "sxtb16 %[o1], %[o1], ror #8\n\t" QUTE_DOT_ROW("row0", "s0") QUTE_DOT_ROW("row1", "s1") QUTE_DOT_ROW("row2", "s2")
+
+#define QUTE_RUN_DOT(groups)                                                                                           \
+    __asm__ volatile(groups                                                                                            \
+                     : [row0] "+&r"(row0), [row1] "+&r"(row1), [row2] "+&r"(row2), [x] "+&r"(x), [s0] "+&r"(s0),       \
+                       [s1] "+&r"(s1), [s2] "+&r"(s2), [e0] "=&r"(e0), [e1] "=&r"(e1), [o0] "=&r"(o0),                 \
+                       [o1] "=&r"(o1), [w0] "=&r"(w0), [w1] "=&r"(w1), [t] "=&r"(t)                                    \
+                     :                                                                                                 \
+                     : "memory")
+
+/* `groups` groups of eight values; `pitch` bytes from one row of weights to the next. */
+QUTE_INLINE void qute_block_dot_s8(
+    const int8_t *x, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[3])
+{
+    const int8_t *row0 = weights;
+    const int8_t *row1 = weights + pitch;
+    const int8_t *row2 = weights + 2 * pitch;
+    const int8_t *const wide_end = x + 32 * (groups >> 2);
+    const int8_t *const end = x + 8 * groups;
+    int32_t s0 = sums[0];
+    int32_t s1 = sums[1];
+    int32_t s2 = sums[2];
+    uint32_t e0, e1, o0, o1, w0, w1, t;
+
+    while (x != wide_end) {
+        QUTE_RUN_DOT(QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP);
+    }
+    while (x != end) {
+        QUTE_RUN_DOT(QUTE_DOT_GROUP);
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+}
+
+#undef QUTE_RUN_DOT
+#undef QUTE_DOT_GROUP
+#undef QUTE_DOT_ROW
+
+/* Four weights of each of two channels times four values of each of two pixels, offset added: 20 instructions for 16
+ * products. `pitch` bytes from a channel to the next and from a pixel to the next. */
+#define QUTE_GROUP_S8                                                                                                  \
+    "ldr %[o1], [%[row], %[pitch]]\n\t"                                                                                \
+    "ldr %[o0], [%[row]], #4\n\t"                                                                                      \
+    "sxtb16 %[e1], %[o1]\n\t"                                                                                          \
+    "sxtb16 %[e0], %[o0]\n\t"                                                                                          \
+    "sxtb16 %[o1], %[o1], ror #8\n\t"                                                                                  \
+    "sxtb16 %[o0], %[o0], ror #8\n\t"                                                                                  \
+    "ldr %[x1], [%[x], %[pitch]]\n\t"                                                                                  \
+    "sxtab16 %[x0], %[offset], %[x1]\n\t"                                                                              \
+    "smlad %[s1], %[e0], %[x0], %[s1]\n\t"                                                                             \
+    "smlad %[s3], %[e1], %[x0], %[s3]\n\t"                                                                             \
+    "sxtab16 %[x1], %[offset], %[x1], ror #8\n\t"                                                                      \
+    "smlad %[s1], %[o0], %[x1], %[s1]\n\t"                                                                             \
+    "smlad %[s3], %[o1], %[x1], %[s3]\n\t"                                                                             \
+    "ldr %[x1], [%[x]], #4\n\t"                                                                                        \
+    "sxtab16 %[x0], %[offset], %[x1]\n\t"                                                                              \
+    "smlad %[s0], %[e0], %[x0], %[s0]\n\t"                                                                             \
+    "smlad %[s2], %[e1], %[x0], %[s2]\n\t"                                                                             \
+    "sxtab16 %[x1], %[offset], %[x1], ror #8\n\t"                                                                      \
+    "smlad %[s0], %[o0], %[x1], %[s0]\n\t"                                                                             \
+    "smlad %[s2], %[o1], %[x1], %[s2]\n\t"
+
+#define QUTE_RUN_S8(groups)                                                                                            \
+    __asm__ volatile(groups                                                                                            \
+                     : [row] "+&r"(weights), [x] "+&r"(x), [s0] "+&r"(s0), [s1] "+&r"(s1), [s2] "+&r"(s2),             \
+                       [s3] "+&r"(s3), [e0] "=&r"(e0), [e1] "=&r"(e1), [o0] "=&r"(o0), [o1] "=&r"(o1),                 \
+                       [x0] "=&r"(x0), [x1] "=&r"(x1)                                                                  \
+                     : [pitch] "r"(pitch), [offset] "r"(offset_pair)                                                   \
+                     : "memory")
+
+/* `groups` groups of four values. */
+QUTE_INLINE void qute_block_s8(const int8_t *x,
+                               uint32_t offset_pair,
+                               const int8_t *weights,
+                               int32_t pitch,
+                               int32_t groups,
+                               int32_t sums[4])
+{
+    const int8_t *const wide_end = x + 16 * (groups >> 2);
+    const int8_t *const end = x + 4 * groups;
+    int32_t s0 = sums[0];
+    int32_t s1 = sums[1];
+    int32_t s2 = sums[2];
+    int32_t s3 = sums[3];
+    uint32_t e0, e1, o0, o1, x0, x1;
+
+    while (x != wide_end) {
+        QUTE_RUN_S8(QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8);
+    }
+    while (x != end) {
+        QUTE_RUN_S8(QUTE_GROUP_S8);
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+
+#undef QUTE_RUN_S8
+#undef QUTE_GROUP_S8
 
 #endif
 
