@@ -37,19 +37,18 @@
     "smlad %[s2], %[w], %[x2], %[s2]\n\t"                                                                              \
     "smlad %[s3], %[w], %[x3], %[s3]\n\t"
 
-#define QUTE_RUN_S16(groups)                                                                                           \
-    __asm__ volatile(groups                                                                                            \
-                     : [row0] "+&r"(row0), [row1] "+&r"(row1), [x] "+&r"(columns), [s0] "+&r"(s0), [s1] "+&r"(s1),     \
-                       [s2] "+&r"(s2), [s3] "+&r"(s3), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1),                   \
-                       [x2] "=&r"(x2), [x3] "=&r"(x3), [even] "=&r"(even)                                              \
-                     :                                                                                                 \
-                     : "memory")
-
-/* `groups` groups of four values; `pitch` bytes from one channel's weights to the next. */
-QUTE_INLINE void qute_block_s16(
-    const int16_t *columns, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[4])
+/* The groups up to *wide_end, a multiple of four of them, and on to *end, both best on the stack; `pitch` bytes from one channel's weights to
+ * the next.
+ *
+ * The loops are in the statement, so that the compiler makes room for its registers once, and where they end is in
+ * memory: thirteen registers are all that there are where one of them is a frame pointer. */
+QUTE_INLINE void qute_block_s16(const int16_t *columns,
+                                const int16_t *const *wide_end,
+                                const int16_t *const *end,
+                                const int8_t *weights,
+                                int32_t pitch,
+                                int32_t sums[4])
 {
-    const int8_t *row0 = weights;
     const int8_t *row1 = weights + pitch;
     int32_t s0 = sums[0];
     int32_t s1 = sums[1];
@@ -62,21 +61,30 @@ QUTE_INLINE void qute_block_s16(
     register uint32_t x3 __asm__("r5");
     uint32_t w;
     uint32_t even;
-    int32_t n = groups >> 2;
 
-    for (; n > 0; n--) {
-        QUTE_RUN_S16(QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16);
-    }
-    for (n = groups & 3; n > 0; n--) {
-        QUTE_RUN_S16(QUTE_GROUP_S16);
-    }
+    __asm__ volatile("b 2f\n"
+                     "1:\n\t" QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16
+                     "2:\n\t"
+                     "ldr %[w], %[wide_end]\n\t"
+                     "cmp %[x], %[w]\n\t"
+                     "bne 1b\n\t"
+                     "b 4f\n"
+                     "3:\n\t" QUTE_GROUP_S16
+                     "4:\n\t"
+                     "ldr %[w], %[end]\n\t"
+                     "cmp %[x], %[w]\n\t"
+                     "bne 3b"
+                     : [row0] "+&r"(weights), [row1] "+&r"(row1), [x] "+&r"(columns), [s0] "+&r"(s0), [s1] "+&r"(s1),
+                       [s2] "+&r"(s2), [s3] "+&r"(s3), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1),
+                       [x2] "=&r"(x2), [x3] "=&r"(x3), [even] "=&r"(even)
+                     : [wide_end] "m"(*wide_end), [end] "m"(*end)
+                     : "memory", "cc");
     sums[0] = s0;
     sums[1] = s1;
     sums[2] = s2;
     sums[3] = s3;
 }
 
-#undef QUTE_RUN_S16
 #undef QUTE_GROUP_S16
 
 /* Four weights of each of four channels times the first column of a group: 22 instructions for 16 products. */

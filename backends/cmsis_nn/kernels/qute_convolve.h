@@ -82,7 +82,7 @@ QUTE_INLINE int32_t qute_bias(const qute_channels *channels, int32_t channel)
  *
  * Plain C: value k of column p at [p * length + k]. DSP: groups of four values of both columns,
  * {0: k, k+2} {1: k, k+2} {0: k+1, k+3} {1: k+1, k+3}, so that one pointer reads them in the order in which
- * SXTB16 widens the four weights they meet. Values beyond `depth` in the last group are of no meaning. */
+ * SXTB16 widens the four weights they meet. Where the depth is not a multiple of four, zeros end the last group. */
 
 /* The windows of `count` = 1 or 2 pixels from column x of the input on, as columns. */
 void qute_window_columns_s16(const qute_windows *windows, int32_t x, int32_t count, int16_t *columns);

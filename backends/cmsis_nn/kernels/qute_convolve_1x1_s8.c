@@ -41,6 +41,7 @@ static void widen_pair(const int8_t *input, int32_t step, int32_t count, int32_t
 {
 #if QUTE_DSP
     const uint32_t offset_pair = qute_pair(offset);
+    const uint32_t zero_points = ((uint32_t)-offset & 0xffU) * 0x01010101U;
     int32_t k = 0;
 #if QUTE_BLOCKS
     columns = qute_widen_pairs(&input, step, count >> 2, offset_pair, columns);
@@ -49,7 +50,9 @@ static void widen_pair(const int8_t *input, int32_t step, int32_t count, int32_t
     for (; k < count; k += 4) {
         for (int32_t p = 0; p < 2; p++) {
             const int8_t *pixel = input + p * step;
-            const uint32_t word = count - k >= 4 ? qute_load_s8x4(pixel) : qute_load_s8_tail(pixel, count - k);
+            const int32_t left = count - k;
+            const uint32_t word = left >= 4 ? qute_load_s8x4(pixel)
+                                            : qute_load_s8_tail(pixel, left) | (zero_points << (8 * left));
             qute_store_s16x2(columns + 2 * p, qute_sxtab16(offset_pair, word));
             qute_store_s16x2(columns + 4 + 2 * p, qute_sxtab16_odd(offset_pair, word));
         }

@@ -3,12 +3,43 @@
 #include "qute_convolve.h"
 #include "qute_output.h"
 
-/* sums[c * 2 + p] belongs to channel c and pixel p. Where loops have constant counts, the compiler unrolls them and
- * keeps the sums in registers. */
+/* Channels two by two. sums[c * 2 + p] belongs to channel c and pixel p; where loops have constant counts, the compiler
+ * unrolls them and keeps the sums in registers. */
+
+/* A product under way. */
+typedef struct {
+    const int16_t *columns;
+    /* Where whole groups end, and where a multiple of four of them does. */
+    const int16_t *wide_end;
+    const int16_t *end;
+    const int8_t *weights;
+    int32_t pitch;
+    /* Values of the columns behind whole groups, and whether there are any, or a rest. */
+    int32_t tail;
+    int32_t more;
+    const qute_rest *rest;
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int32_t *shift;
+    int32_t offset;
+    int8_t *output;
+    int32_t pixel_step;
+} progress;
+
+/* Constants and outputs of a channel that is computed twice, since it has no partner. */
+typedef struct {
+    int32_t bias[2];
+    int32_t multiplier[2];
+    int32_t shift[2];
+    int8_t output[4];
+} last_channel;
 
 #if QUTE_DSP
 
-/* Four weights of each of two channels, as words, times a group of the columns. */
+/* int16 values of a group of both columns. */
+#define GROUP_STEP 8
+
+/* Four weights of each of two channels, as words, times a group. */
 QUTE_INLINE void add_group(const int16_t *columns, const uint32_t words[2], int32_t sums[4])
 {
     for (int32_t c = 0; c < 2; c++) {
@@ -21,43 +52,70 @@ QUTE_INLINE void add_group(const int16_t *columns, const uint32_t words[2], int3
     }
 }
 
-#endif
-
-/* The first `count` weights of two channels times columns. */
-QUTE_INLINE void add_columns(
-    const int16_t *columns, const int8_t *weights, int32_t pitch, int32_t count, int32_t sums[4])
+QUTE_INLINE void add_groups(const progress *at, int32_t sums[4])
 {
-#if QUTE_DSP
-    const int32_t tail = count & 3;
-    const int32_t groups = count >> 2;
 #if QUTE_BLOCKS
-    qute_block_s16(columns, weights, pitch, groups, sums);
+    qute_block_s16(at->columns, &at->wide_end, &at->end, at->weights, at->pitch, sums);
 #else
-    for (int32_t n = 0; n < groups; n++) {
-        const uint32_t words[2] = {qute_load_s8x4(weights + 4 * n), qute_load_s8x4(weights + pitch + 4 * n)};
-        add_group(columns + 8 * n, words, sums);
-    }
-#endif
-    if (tail != 0) {
-        const int8_t *last = weights + 4 * groups;
-        const uint32_t words[2] = {qute_load_s8_tail(last, tail), qute_load_s8_tail(last + pitch, tail)};
-        add_group(columns + 8 * groups, words, sums);
-    }
-#else
-    const int32_t length = qute_column_length(count);
-    for (int32_t k = 0; k < count; k++) {
-        for (int32_t c = 0; c < 2; c++) {
-            const int32_t weight = weights[c * pitch + k];
-            for (int32_t p = 0; p < 2; p++) {
-                sums[c * 2 + p] = qute_wrapping_add(sums[c * 2 + p], weight * columns[p * length + k]);
-            }
-        }
+    const int8_t *weights = at->weights;
+    for (const int16_t *group = at->columns; group != at->end; group += GROUP_STEP) {
+        const uint32_t words[2] = {qute_load_s8x4(weights), qute_load_s8x4(weights + at->pitch)};
+        add_group(group, words, sums);
+        weights += 4;
     }
 #endif
 }
 
-/* The weights of two channels that the rest meets. */
-static void add_rest(const qute_rest *rest, const int8_t *weights, int32_t pitch, int32_t sums[4])
+QUTE_INLINE void add_tail(const progress *at, const int8_t *weights, int32_t sums[4])
+{
+    const uint32_t words[2] = {qute_load_s8_tail(weights, at->tail), qute_load_s8_tail(weights + at->pitch, at->tail)};
+    add_group(at->end, words, sums);
+}
+
+/* `exact`: not a byte behind the weights is read. Otherwise what is read there meets zeros in the columns. */
+static void set_depth(progress *at, int32_t depth, int32_t exact)
+{
+    const int32_t groups = exact ? depth >> 2 : (depth + 3) >> 2;
+    at->wide_end = at->columns + GROUP_STEP * (groups & ~3);
+    at->end = at->columns + GROUP_STEP * groups;
+    at->tail = exact ? depth & 3 : 0;
+    at->more = at->tail | at->rest->count;
+}
+
+#else
+
+/* Plain C has no groups: all values are the tail. */
+QUTE_INLINE void add_groups(const progress *at, int32_t sums[4])
+{
+    (void)at;
+    (void)sums;
+}
+
+static void add_tail(const progress *at, const int8_t *weights, int32_t sums[4])
+{
+    const int32_t length = qute_column_length(at->tail);
+    for (int32_t k = 0; k < at->tail; k++) {
+        for (int32_t c = 0; c < 2; c++) {
+            const int32_t weight = weights[c * at->pitch + k];
+            for (int32_t p = 0; p < 2; p++) {
+                sums[c * 2 + p] = qute_wrapping_add(sums[c * 2 + p], weight * at->columns[p * length + k]);
+            }
+        }
+    }
+}
+
+static void set_depth(progress *at, int32_t depth, int32_t exact)
+{
+    (void)exact;
+    at->wide_end = at->columns;
+    at->end = at->columns;
+    at->tail = depth;
+    at->more = 1;
+}
+
+#endif
+
+QUTE_INLINE void add_rest(const qute_rest *rest, const int8_t *weights, int32_t pitch, int32_t sums[4])
 {
     int32_t k = 0;
 #if QUTE_BLOCKS
@@ -76,40 +134,88 @@ static void add_rest(const qute_rest *rest, const int8_t *weights, int32_t pitch
     }
 }
 
+/* What is not in whole groups. */
+QUTE_NOINLINE void add_more(const progress *at, int32_t sums[4])
+{
+    const int8_t *weights = at->weights + ((at->end - at->columns) >> 1);
+    if (at->tail > 0) {
+        add_tail(at, weights, sums);
+    }
+    if (at->rest->count > 0) {
+        add_rest(at->rest, weights + at->tail, at->pitch, sums);
+    }
+}
+
+/* Turns to the last channel of an odd number. */
+static void begin_last(progress *at, last_channel *last)
+{
+    last->bias[0] = at->bias ? at->bias[0] : 0;
+    last->bias[1] = last->bias[0];
+    last->multiplier[0] = last->multiplier[1] = at->multiplier[0];
+    last->shift[0] = last->shift[1] = at->shift[0];
+    at->bias = last->bias;
+    at->multiplier = last->multiplier;
+    at->shift = last->shift;
+    at->output = last->output;
+    at->pixel_step = 2;
+    at->pitch = 0;
+}
+
 void qute_multiply_pair_s16(
     const qute_product *product, const int16_t *columns, const qute_rest *rest, int8_t *output)
 {
     const qute_channels *channels = product->channels;
-    const int32_t depth = product->depth;
-    const int32_t column_depth = depth - rest->count;
-    const int8_t *weights = product->weights;
-    const int32_t *multiplier = channels->multiplier + product->first;
-    const int32_t *shift = channels->shift + product->first;
-    const int32_t *bias = channels->bias ? channels->bias + product->first : NULL;
-    int8_t *target = output + product->first;
-    int32_t left = product->last - product->first;
+    const int32_t first = product->first;
+    const int32_t depth = product->depth - rest->count;
+    const int32_t odd = (product->last - first) & 1;
+    const int32_t pairs = (product->last - first) >> 1;
+    last_channel last;
+    progress at;
 
-    while (left > 0) {
-        /* The last channel of an odd number is computed with itself. */
-        const int32_t pitch = left >= 2 ? depth : 0;
-        const int32_t second = left >= 2 ? 1 : 0;
+    at.columns = columns;
+    at.weights = product->weights;
+    at.pitch = product->depth;
+    at.rest = rest;
+    at.bias = channels->bias ? channels->bias + first : NULL;
+    at.multiplier = channels->multiplier + first;
+    at.shift = channels->shift + first;
+    at.offset = channels->offset;
+    at.output = output + first;
+    at.pixel_step = product->pixel_step;
+    set_depth(&at, depth, rest->count > 0);
+    for (int32_t left = pairs + odd; left > 0; left--) {
         int32_t sums[4] = {0, 0, 0, 0};
-        if (bias) {
-            sums[0] = sums[1] = bias[0];
-            sums[2] = sums[3] = bias[second];
-            bias += 2;
+        if (left == 1) {
+            /* These may be the last weights that there are. */
+            set_depth(&at, depth, 1);
+            if (odd) {
+                begin_last(&at, &last);
+            }
         }
-        add_columns(columns, weights, pitch, column_depth, sums);
-        if (rest->count > 0) {
-            add_rest(rest, weights + column_depth, pitch, sums);
+        /* What is constant is read where it is needed, from memory: the inner loop leaves no register for it. */
+        if (at.bias) {
+            sums[0] = sums[1] = at.bias[0];
+            sums[2] = sums[3] = at.bias[1];
+            at.bias += 2;
         }
-        qute_put_pair(sums, multiplier[0], shift[0], channels->offset, target, product->pixel_step);
-        qute_put_pair(
-            sums + 2, multiplier[second], shift[second], channels->offset, target + second, product->pixel_step);
-        weights += 2 * depth;
-        multiplier += 2;
-        shift += 2;
-        target += 2;
-        left -= 2;
+        add_groups(&at, sums);
+        if (at.more) {
+            /* A copy, since the address of the sums would keep them out of registers. */
+            int32_t copy[4] = {sums[0], sums[1], sums[2], sums[3]};
+            add_more(&at, copy);
+            for (int32_t i = 0; i < 4; i++) {
+                sums[i] = copy[i];
+            }
+        }
+        at.weights += 2 * at.pitch;
+        at.output += 2;
+        qute_put_block(sums, at.multiplier, at.shift, at.offset, at.output - 2, at.pixel_step);
+        at.multiplier += 2;
+        at.shift += 2;
+    }
+    if (odd) {
+        output += product->last - 1;
+        output[0] = last.output[0];
+        output[product->pixel_step] = last.output[2];
     }
 }

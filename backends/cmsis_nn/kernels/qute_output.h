@@ -49,16 +49,29 @@ QUTE_INLINE int8_t qute_saturated_output_s8(int32_t sum, int32_t multiplier, int
                      : qute_unshifted_output_s8(sum, multiplier, shift, offset);
 }
 
-/* The same channel of two pixels, `step` bytes apart. */
-QUTE_INLINE void qute_put_pair(
-    const int32_t sums[2], int32_t multiplier, int32_t shift, int32_t offset, int8_t *output, int32_t step)
+/* Two channels of two pixels, `step` bytes apart; sums[c * 2 + p] belongs to channel c and pixel p. */
+QUTE_INLINE void qute_put_block(const int32_t sums[4],
+                                const int32_t multiplier[2],
+                                const int32_t shift[2],
+                                int32_t offset,
+                                int8_t *output,
+                                int32_t step)
 {
-    if (shift < 0) {
-        output[0] = qute_shifted_output_s8(sums[0], multiplier, -shift, offset);
-        output[step] = qute_shifted_output_s8(sums[1], multiplier, -shift, offset);
+    /* Read before anything is written, which the compiler cannot know to be elsewhere. */
+    const int32_t multiplier0 = multiplier[0];
+    const int32_t multiplier1 = multiplier[1];
+    const int32_t shift0 = shift[0];
+    const int32_t shift1 = shift[1];
+    if ((shift0 & shift1) < 0) {
+        output[0] = qute_shifted_output_s8(sums[0], multiplier0, -shift0, offset);
+        output[step] = qute_shifted_output_s8(sums[1], multiplier0, -shift0, offset);
+        output[1] = qute_shifted_output_s8(sums[2], multiplier1, -shift1, offset);
+        output[step + 1] = qute_shifted_output_s8(sums[3], multiplier1, -shift1, offset);
     } else {
-        output[0] = qute_unshifted_output_s8(sums[0], multiplier, shift, offset);
-        output[step] = qute_unshifted_output_s8(sums[1], multiplier, shift, offset);
+        output[0] = qute_unshifted_output_s8(sums[0], multiplier0, shift0, offset);
+        output[step] = qute_unshifted_output_s8(sums[1], multiplier0, shift0, offset);
+        output[1] = qute_unshifted_output_s8(sums[2], multiplier1, shift1, offset);
+        output[step + 1] = qute_unshifted_output_s8(sums[3], multiplier1, shift1, offset);
     }
 }
 

@@ -42,57 +42,72 @@ QUTE_INLINE int16_t *write_group(int16_t *target, uint32_t offset_pair, uint32_t
     return target + GROUP_STEP;
 }
 
-/* `count` bytes, `step` = 4 bytes from one word to the next or 0 for the same word again and again. */
-QUTE_NOINLINE void append(column_writer *column, const int8_t *source, int32_t step, int32_t count)
+/* The last `count` = 1 to 3 bytes before `end` of a run of `run` bytes. */
+QUTE_INLINE uint32_t load_run_end(const int8_t *end, int32_t run, int32_t count)
+{
+    return run >= 4 ? qute_load_s8x4(end - 4) >> (8 * (4 - count)) : qute_load_s8_tail(end - count, count);
+}
+
+/* `rows` runs of `run` bytes, each `row_step` bytes behind the one before. */
+QUTE_NOINLINE void write_runs(
+    column_writer *column, const int8_t *source, int32_t run, int32_t rows, int32_t row_step)
 {
     const uint32_t offset_pair = column->offset_pair;
-    const uint32_t bits = column->pending_bits;
+    const int32_t tail = run & 3;
+    uint32_t bits = column->pending_bits;
     uint32_t pending = column->pending;
     int16_t *target = column->target;
 
-    if (bits == 0) {
-        for (; count >= 4; count -= 4) {
-            target = write_group(target, offset_pair, qute_load_s8x4(source));
-            source += step;
+    for (; rows > 0; rows--) {
+        const int8_t *at = source;
+        const int8_t *const words_end = source + (run - tail);
+        if (bits == 0) {
+            for (; at != words_end; at += 4) {
+                target = write_group(target, offset_pair, qute_load_s8x4(at));
+            }
+        } else {
+            for (; at != words_end; at += 4) {
+                const uint32_t word = qute_load_s8x4(at);
+                target = write_group(target, offset_pair, pending | (word << bits));
+                pending = word >> (32 - bits);
+            }
         }
-    } else {
-        for (; count >= 4; count -= 4) {
-            const uint32_t word = qute_load_s8x4(source);
-            target = write_group(target, offset_pair, pending | (word << bits));
-            pending = word >> (32 - bits);
-            source += step;
+        if (tail > 0) {
+            const uint32_t word = load_run_end(at + tail, run, tail);
+            const uint32_t filled = bits + 8 * (uint32_t)tail;
+            pending |= word << bits;
+            if (filled >= 32) {
+                target = write_group(target, offset_pair, pending);
+                pending = bits == 0 ? 0 : word >> (32 - bits);
+            }
+            bits = filled & 31;
         }
+        source += row_step;
     }
-    if (count > 0) {
-        const uint32_t word = qute_load_s8_tail(source, count);
-        const uint32_t filled = bits + 8 * (uint32_t)count;
-        pending |= word << bits;
-        if (filled >= 32) {
-            target = write_group(target, offset_pair, pending);
-            pending = bits == 0 ? 0 : word >> (32 - bits);
-        }
-        column->pending_bits = filled & 31;
-    }
+    column->pending_bits = bits;
     column->pending = pending;
     column->target = target;
 }
 
-QUTE_INLINE void write_zeros(column_writer *column, int32_t count)
+QUTE_NOINLINE void write_zeros(column_writer *column, int32_t count)
 {
-    if (count > 0) {
-        append(column, (const int8_t *)&column->zero_points, 0, count);
+    const uint32_t bits = column->pending_bits + 8 * (uint32_t)count;
+    uint32_t pending = column->pending | (column->zero_points << column->pending_bits);
+    int16_t *target = column->target;
+    for (uint32_t n = bits >> 5; n > 0; n--) {
+        target = write_group(target, column->offset_pair, pending);
+        pending = column->zero_points;
     }
-}
-
-QUTE_INLINE void write_values(column_writer *column, const int8_t *values, int32_t count)
-{
-    append(column, values, 4, count);
+    column->target = target;
+    column->pending_bits = bits & 31;
+    column->pending = pending & ((1U << (bits & 31)) - 1);
 }
 
 QUTE_INLINE void end_column(column_writer *column)
 {
     if (column->pending_bits != 0) {
-        write_group(column->target, column->offset_pair, column->pending);
+        const uint32_t bytes = column->pending | (column->zero_points << column->pending_bits);
+        write_group(column->target, column->offset_pair, bytes);
     }
 }
 
@@ -104,12 +119,15 @@ static void start_column(column_writer *column, int16_t *columns, int32_t length
     column->offset = offset;
 }
 
-static void write_values(column_writer *column, const int8_t *values, int32_t count)
+static void write_runs(column_writer *column, const int8_t *source, int32_t run, int32_t rows, int32_t row_step)
 {
-    for (int32_t i = 0; i < count; i++) {
-        column->target[i] = (int16_t)(values[i] + column->offset);
+    for (; rows > 0; rows--) {
+        for (int32_t i = 0; i < run; i++) {
+            column->target[i] = (int16_t)(source[i] + column->offset);
+        }
+        column->target += run;
+        source += row_step;
     }
-    column->target += count;
 }
 
 static void write_zeros(column_writer *column, int32_t count)
@@ -133,29 +151,34 @@ static void write_window(column_writer *column, const qute_windows *windows, int
     const cmsis_nn_tile dilation = windows->params->dilation;
     const int32_t depth = filter_dims->c;
     const int32_t pixel_step = input_dims->c * dilation.w;
+    const int32_t row_step = dilation.h * input_dims->w * input_dims->c;
     const int32_t row_values = filter_dims->w * depth;
     const qute_taps rows = windows->rows;
     const qute_taps taps = qute_valid_taps(x, filter_dims->w, dilation.w, input_dims->w);
-    const int32_t valid = taps.end - taps.begin;
+    const int32_t valid = rows.end > rows.begin ? taps.end - taps.begin : 0;
+    const int32_t row = windows->y + rows.begin * dilation.h;
+    const int8_t *source = windows->input;
 
     if (valid == 0) {
         write_zeros(column, filter_dims->h * row_values);
         end_column(column);
         return;
     }
+    source += (row * input_dims->w + x + taps.begin * dilation.w) * input_dims->c;
     write_zeros(column, rows.begin * row_values);
-    for (int32_t tap = rows.begin; tap < rows.end; tap++) {
-        const int8_t *pixel = windows->input +
-            ((windows->y + tap * dilation.h) * input_dims->w + x + taps.begin * dilation.w) * input_dims->c;
-        write_zeros(column, taps.begin * depth);
-        if (pixel_step == depth) {
-            write_values(column, pixel, valid * depth);
-        } else {
-            for (int32_t i = 0; i < valid; i++) {
-                write_values(column, pixel + i * pixel_step, depth);
+    if (valid == filter_dims->w && pixel_step == depth) {
+        write_runs(column, source, row_values, rows.end - rows.begin, row_step);
+    } else {
+        for (int32_t tap = rows.begin; tap < rows.end; tap++) {
+            write_zeros(column, taps.begin * depth);
+            if (pixel_step == depth) {
+                write_runs(column, source, valid * depth, 1, 0);
+            } else {
+                write_runs(column, source, depth, valid, pixel_step);
             }
+            write_zeros(column, (filter_dims->w - taps.end) * depth);
+            source += row_step;
         }
-        write_zeros(column, (filter_dims->w - taps.end) * depth);
     }
     write_zeros(column, (filter_dims->h - rows.end) * row_values);
     end_column(column);
