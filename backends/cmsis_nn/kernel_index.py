@@ -55,6 +55,7 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "arm_fully_connected_s8.c",
         "arm_fully_connected_s8_get_buffer_size.c",
         "arm_vector_sum_s8.c",
+        "qute_clamp_s8.c",
         "qute_dot_s8.c",
     ),
     AvgPool2D: ("arm_avgpool_s8.c", "arm_avgpool_s8_get_buffer_size.c"),

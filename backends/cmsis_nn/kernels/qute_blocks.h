@@ -37,47 +37,45 @@
     "smlad %[s2], %[w], %[x2], %[s2]\n\t"                                                                              \
     "smlad %[s3], %[w], %[x3], %[s3]\n\t"
 
-/* The groups up to *wide_end, a multiple of four of them, and on to *end, both best on the stack; `pitch` bytes from one channel's weights to
- * the next.
+/* `groups` >= 0 groups of four values; `pitch` bytes from one channel's weights to the next.
  *
- * The loops are in the statement, so that the compiler makes room for its registers once, and where they end is in
- * memory: thirteen registers are all that there are where one of them is a frame pointer. */
-QUTE_INLINE void qute_block_s16(const int16_t *columns,
-                                const int16_t *const *wide_end,
-                                const int16_t *const *end,
-                                const int8_t *weights,
-                                int32_t pitch,
-                                int32_t sums[4])
+ * With its counter the loop takes all registers that there are, and compilers may keep r7 as a frame pointer. So the
+ * counter is in r7, which is saved around the loops, and the other ones are named so that nothing else is in r7. */
+QUTE_INLINE void qute_block_s16(
+    const int16_t *columns, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[4])
 {
-    const int8_t *row1 = weights + pitch;
-    int32_t s0 = sums[0];
-    int32_t s1 = sums[1];
-    int32_t s2 = sums[2];
-    int32_t s3 = sums[3];
-    /* LDM wants its registers in ascending order. */
+    register const int16_t *x __asm__("r0") = columns;
+    register uint32_t w __asm__("r1") = (uint32_t)groups;
     register uint32_t x0 __asm__("r2");
     register uint32_t x1 __asm__("r3");
     register uint32_t x2 __asm__("r4");
     register uint32_t x3 __asm__("r5");
-    uint32_t w;
-    uint32_t even;
+    register uint32_t even __asm__("r6");
+    register const int8_t *row0 __asm__("r8") = weights;
+    register const int8_t *row1 __asm__("r9") = weights + pitch;
+    register int32_t s0 __asm__("r10") = sums[0];
+    register int32_t s1 __asm__("r11") = sums[1];
+    register int32_t s2 __asm__("r12") = sums[2];
+    register int32_t s3 __asm__("lr") = sums[3];
 
-    __asm__ volatile("b 2f\n"
+    __asm__ volatile("push {r7}\n\t"
+                     "subs r7, %[w], #4\n\t"
+                     "blt 2f\n"
                      "1:\n\t" QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16 QUTE_GROUP_S16
+                     "subs r7, #4\n\t"
+                     "bge 1b\n"
                      "2:\n\t"
-                     "ldr %[w], %[wide_end]\n\t"
-                     "cmp %[x], %[w]\n\t"
-                     "bne 1b\n\t"
-                     "b 4f\n"
+                     "adds r7, #4\n\t"
+                     "beq 4f\n"
                      "3:\n\t" QUTE_GROUP_S16
+                     "subs r7, #1\n\t"
+                     "bne 3b\n"
                      "4:\n\t"
-                     "ldr %[w], %[end]\n\t"
-                     "cmp %[x], %[w]\n\t"
-                     "bne 3b"
-                     : [row0] "+&r"(weights), [row1] "+&r"(row1), [x] "+&r"(columns), [s0] "+&r"(s0), [s1] "+&r"(s1),
-                       [s2] "+&r"(s2), [s3] "+&r"(s3), [w] "=&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1),
-                       [x2] "=&r"(x2), [x3] "=&r"(x3), [even] "=&r"(even)
-                     : [wide_end] "m"(*wide_end), [end] "m"(*end)
+                     "pop {r7}"
+                     : [row0] "+&r"(row0), [row1] "+&r"(row1), [x] "+&r"(x), [s0] "+&r"(s0), [s1] "+&r"(s1),
+                       [s2] "+&r"(s2), [s3] "+&r"(s3), [w] "+&r"(w), [x0] "=&r"(x0), [x1] "=&r"(x1), [x2] "=&r"(x2),
+                       [x3] "=&r"(x3), [even] "=&r"(even)
+                     :
                      : "memory", "cc");
     sums[0] = s0;
     sums[1] = s1;
@@ -184,13 +182,13 @@ QUTE_INLINE int16_t *qute_zero_groups(int16_t *columns, int32_t groups)
  * needs. */
 #define QUTE_DOT_ROW(row, sum)                                                                                         \
     "ldrd %[w0], %[w1], [%[" row "]], #8\n\t"                                                                          \
-    "sxtb16 %[t], %[w0]\n\t"                                                                                           \
+    "sxtb16 r7, %[w0]\n\t"                                                                                           \
     "sxtb16 %[w0], %[w0], ror #8\n\t"                                                                                  \
-    "smlad %[" sum "], %[t], %[e0], %[" sum "]\n\t"                                                                    \
-    "sxtb16 %[t], %[w1]\n\t"                                                                                           \
+    "smlad %[" sum "], r7, %[e0], %[" sum "]\n\t"                                                                    \
+    "sxtb16 r7, %[w1]\n\t"                                                                                           \
     "smlad %[" sum "], %[w0], %[o0], %[" sum "]\n\t"                                                                   \
     "sxtb16 %[w1], %[w1], ror #8\n\t"                                                                                  \
-    "smlad %[" sum "], %[t], %[e1], %[" sum "]\n\t"                                                                    \
+    "smlad %[" sum "], r7, %[e1], %[" sum "]\n\t"                                                                    \
     "smlad %[" sum "], %[w1], %[o1], %[" sum "]\n\t"
 
 #define QUTE_DOT_GROUP                                                                                                 \
@@ -200,40 +198,49 @@ QUTE_INLINE int16_t *qute_zero_groups(int16_t *columns, int32_t groups)
     "sxtb16 %[o0], %[o0], ror #8\n\t"                                                                                  \
     "sxtb16 %[o1], %[o1], ror #8\n\t" QUTE_DOT_ROW("row0", "s0") QUTE_DOT_ROW("row1", "s1") QUTE_DOT_ROW("row2", "s2")
 
-#define QUTE_RUN_DOT(groups)                                                                                           \
-    __asm__ volatile(groups                                                                                            \
-                     : [row0] "+&r"(row0), [row1] "+&r"(row1), [row2] "+&r"(row2), [x] "+&r"(x), [s0] "+&r"(s0),       \
-                       [s1] "+&r"(s1), [s2] "+&r"(s2), [e0] "=&r"(e0), [e1] "=&r"(e1), [o0] "=&r"(o0),                 \
-                       [o1] "=&r"(o1), [w0] "=&r"(w0), [w1] "=&r"(w1), [t] "=&r"(t)                                    \
-                     :                                                                                                 \
-                     : "memory")
-
-/* `groups` groups of eight values; `pitch` bytes from one row of weights to the next. */
+/* `groups` groups of eight values; `pitch` bytes from one row of weights to the next. r7 as in qute_block_s16, and where
+ * the loops end is on the stack. */
 QUTE_INLINE void qute_block_dot_s8(
-    const int8_t *x, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[3])
+    const int8_t *input, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[3])
 {
-    const int8_t *row0 = weights;
-    const int8_t *row1 = weights + pitch;
-    const int8_t *row2 = weights + 2 * pitch;
-    const int8_t *const wide_end = x + 32 * (groups >> 2);
-    const int8_t *const end = x + 8 * groups;
-    int32_t s0 = sums[0];
-    int32_t s1 = sums[1];
-    int32_t s2 = sums[2];
-    uint32_t e0, e1, o0, o1, w0, w1, t;
+    register const int8_t *x __asm__("r0") = input;
+    register const int8_t *row0 __asm__("r1") = weights;
+    register const int8_t *row1 __asm__("r2") = weights + pitch;
+    register const int8_t *row2 __asm__("r3") = weights + 2 * pitch;
+    register int32_t s0 __asm__("r4") = sums[0];
+    register int32_t s1 __asm__("r5") = sums[1];
+    register int32_t s2 __asm__("r6") = sums[2];
+    register uintptr_t e0 __asm__("r8") = (uintptr_t)(input + 32 * (groups >> 2));
+    register uintptr_t e1 __asm__("r9") = (uintptr_t)(input + 8 * groups);
+    register uint32_t o0 __asm__("r10");
+    register uint32_t o1 __asm__("r11");
+    register uint32_t w0 __asm__("r12");
+    register uint32_t w1 __asm__("lr");
 
-    while (x != wide_end) {
-        QUTE_RUN_DOT(QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP);
-    }
-    while (x != end) {
-        QUTE_RUN_DOT(QUTE_DOT_GROUP);
-    }
+    __asm__ volatile("push {r7, %[e0], %[e1]}\n\t"
+                     "b 2f\n"
+                     "1:\n\t" QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP
+                     "2:\n\t"
+                     "ldr r7, [sp, #4]\n\t"
+                     "cmp %[x], r7\n\t"
+                     "bne 1b\n\t"
+                     "b 4f\n"
+                     "3:\n\t" QUTE_DOT_GROUP
+                     "4:\n\t"
+                     "ldr r7, [sp, #8]\n\t"
+                     "cmp %[x], r7\n\t"
+                     "bne 3b\n\t"
+                     "pop {r7, %[e0], %[e1]}"
+                     : [row0] "+&r"(row0), [row1] "+&r"(row1), [row2] "+&r"(row2), [x] "+&r"(x), [s0] "+&r"(s0),
+                       [s1] "+&r"(s1), [s2] "+&r"(s2), [e0] "+&r"(e0), [e1] "+&r"(e1), [o0] "=&r"(o0),
+                       [o1] "=&r"(o1), [w0] "=&r"(w0), [w1] "=&r"(w1)
+                     :
+                     : "memory", "cc");
     sums[0] = s0;
     sums[1] = s1;
     sums[2] = s2;
 }
 
-#undef QUTE_RUN_DOT
 #undef QUTE_DOT_GROUP
 #undef QUTE_DOT_ROW
 
@@ -247,57 +254,68 @@ QUTE_INLINE void qute_block_dot_s8(
     "sxtb16 %[o1], %[o1], ror #8\n\t"                                                                                  \
     "sxtb16 %[o0], %[o0], ror #8\n\t"                                                                                  \
     "ldr %[x1], [%[x], %[pitch]]\n\t"                                                                                  \
-    "sxtab16 %[x0], %[offset], %[x1]\n\t"                                                                              \
+    "sxtab16 %[x0], r7, %[x1]\n\t"                                                                              \
     "smlad %[s1], %[e0], %[x0], %[s1]\n\t"                                                                             \
     "smlad %[s3], %[e1], %[x0], %[s3]\n\t"                                                                             \
-    "sxtab16 %[x1], %[offset], %[x1], ror #8\n\t"                                                                      \
+    "sxtab16 %[x1], r7, %[x1], ror #8\n\t"                                                                      \
     "smlad %[s1], %[o0], %[x1], %[s1]\n\t"                                                                             \
     "smlad %[s3], %[o1], %[x1], %[s3]\n\t"                                                                             \
     "ldr %[x1], [%[x]], #4\n\t"                                                                                        \
-    "sxtab16 %[x0], %[offset], %[x1]\n\t"                                                                              \
+    "sxtab16 %[x0], r7, %[x1]\n\t"                                                                              \
     "smlad %[s0], %[e0], %[x0], %[s0]\n\t"                                                                             \
     "smlad %[s2], %[e1], %[x0], %[s2]\n\t"                                                                             \
-    "sxtab16 %[x1], %[offset], %[x1], ror #8\n\t"                                                                      \
+    "sxtab16 %[x1], r7, %[x1], ror #8\n\t"                                                                      \
     "smlad %[s0], %[o0], %[x1], %[s0]\n\t"                                                                             \
     "smlad %[s2], %[o1], %[x1], %[s2]\n\t"
 
-#define QUTE_RUN_S8(groups)                                                                                            \
-    __asm__ volatile(groups                                                                                            \
-                     : [row] "+&r"(weights), [x] "+&r"(x), [s0] "+&r"(s0), [s1] "+&r"(s1), [s2] "+&r"(s2),             \
-                       [s3] "+&r"(s3), [e0] "=&r"(e0), [e1] "=&r"(e1), [o0] "=&r"(o0), [o1] "=&r"(o1),                 \
-                       [x0] "=&r"(x0), [x1] "=&r"(x1)                                                                  \
-                     : [pitch] "r"(pitch), [offset] "r"(offset_pair)                                                   \
-                     : "memory")
-
-/* `groups` groups of four values. */
-QUTE_INLINE void qute_block_s8(const int8_t *x,
+/* `groups` groups of four values. r7 as in qute_block_s16: the offset; where the loops end is on the stack. */
+QUTE_INLINE void qute_block_s8(const int8_t *input,
                                uint32_t offset_pair,
                                const int8_t *weights,
                                int32_t pitch,
                                int32_t groups,
                                int32_t sums[4])
 {
-    const int8_t *const wide_end = x + 16 * (groups >> 2);
-    const int8_t *const end = x + 4 * groups;
-    int32_t s0 = sums[0];
-    int32_t s1 = sums[1];
-    int32_t s2 = sums[2];
-    int32_t s3 = sums[3];
-    uint32_t e0, e1, o0, o1, x0, x1;
+    register const int8_t *x __asm__("r0") = input;
+    register const int8_t *row __asm__("r1") = weights;
+    register int32_t step __asm__("r2") = pitch;
+    register int32_t s0 __asm__("r3") = sums[0];
+    register int32_t s1 __asm__("r4") = sums[1];
+    register int32_t s2 __asm__("r5") = sums[2];
+    register int32_t s3 __asm__("r6") = sums[3];
+    register uintptr_t e0 __asm__("r8") = (uintptr_t)(input + 16 * (groups >> 2));
+    register uintptr_t e1 __asm__("r9") = (uintptr_t)(input + 4 * groups);
+    register uint32_t o0 __asm__("r10") = offset_pair;
+    register uint32_t o1 __asm__("r11");
+    register uint32_t x0 __asm__("r12");
+    register uint32_t x1 __asm__("lr");
 
-    while (x != wide_end) {
-        QUTE_RUN_S8(QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8);
-    }
-    while (x != end) {
-        QUTE_RUN_S8(QUTE_GROUP_S8);
-    }
+    __asm__ volatile("push {r7, %[e0], %[e1]}\n\t"
+                     "mov r7, %[o0]\n\t"
+                     "b 2f\n"
+                     "1:\n\t" QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8
+                     "2:\n\t"
+                     "ldr %[e0], [sp, #4]\n\t"
+                     "cmp %[x], %[e0]\n\t"
+                     "bne 1b\n\t"
+                     "b 4f\n"
+                     "3:\n\t" QUTE_GROUP_S8
+                     "4:\n\t"
+                     "ldr %[e0], [sp, #8]\n\t"
+                     "cmp %[x], %[e0]\n\t"
+                     "bne 3b\n\t"
+                     "pop {r7, %[e0], %[e1]}"
+                     : [row] "+&r"(row), [x] "+&r"(x), [s0] "+&r"(s0), [s1] "+&r"(s1), [s2] "+&r"(s2),
+                       [s3] "+&r"(s3), [e0] "+&r"(e0), [e1] "+&r"(e1), [o0] "+&r"(o0), [o1] "=&r"(o1),
+                       [x0] "=&r"(x0), [x1] "=&r"(x1)
+                     : [pitch] "r"(step)
+                     : "memory", "cc");
     sums[0] = s0;
     sums[1] = s1;
     sums[2] = s2;
     sums[3] = s3;
 }
 
-#undef QUTE_RUN_S8
 #undef QUTE_GROUP_S8
 
 #endif

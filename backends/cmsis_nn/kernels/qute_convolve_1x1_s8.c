@@ -13,31 +13,24 @@
 QUTE_NOINLINE void multiply_pixel(const qute_product *product, const int8_t *input, int32_t offset, int8_t *output)
 {
     const qute_channels *channels = product->channels;
-    const int8_t *weights = product->weights;
-    int32_t channel = 0;
-    while (channel < product->last) {
-        const int32_t left = product->last - channel;
-        const int32_t count = left < QUTE_DOT_ROWS ? left : QUTE_DOT_ROWS;
+    for (int32_t channel = 0; channel < product->last; channel += QUTE_DOT_ROWS) {
+        const int32_t first = qute_first_row(channel, product->last);
+        const int32_t count = product->last - first < QUTE_DOT_ROWS ? product->last - first : QUTE_DOT_ROWS;
         int32_t sums[QUTE_DOT_ROWS];
         for (int32_t c = 0; c < count; c++) {
-            sums[c] = qute_bias(channels, channel + c);
+            sums[c] = qute_bias(channels, first + c);
         }
-        qute_dot_s8(input, offset, weights, product->depth, count, sums);
+        qute_dot_s8(input, offset, product->weights + first * product->depth, product->depth, count, sums);
         for (int32_t c = 0; c < count; c++) {
-            output[channel + c] = qute_output_s8(sums[c],
-                                                 channels->multiplier[channel + c],
-                                                 channels->shift[channel + c],
-                                                 channels->offset,
-                                                 channels->min,
-                                                 channels->max);
+            output[first + c] = qute_saturated_output_s8(
+                sums[c], channels->multiplier[first + c], channels->shift[first + c], channels->offset);
         }
-        weights += count * product->depth;
-        channel += count;
     }
+    qute_clamp_s8(output, product->last, channels->min, channels->max);
 }
 
 /* The first `count` values of two pixels, `step` bytes apart, as columns (see qute_convolve.h). */
-static void widen_pair(const int8_t *input, int32_t step, int32_t count, int32_t offset, int16_t *columns)
+QUTE_NOINLINE void widen_pair(const int8_t *input, int32_t step, int32_t count, int32_t offset, int16_t *columns)
 {
 #if QUTE_DSP
     const uint32_t offset_pair = qute_pair(offset);
@@ -69,19 +62,6 @@ static void widen_pair(const int8_t *input, int32_t step, int32_t count, int32_t
 #endif
 }
 
-QUTE_NOINLINE void multiply_pair(
-    const qute_product *product, const int8_t *input, int32_t step, int32_t offset, int8_t *output)
-{
-    union {
-        int32_t aligned;
-        int16_t values[2 * COLUMN_DEPTH];
-    } columns;
-    const int32_t widened = product->depth < COLUMN_DEPTH ? product->depth : COLUMN_DEPTH;
-    const qute_rest rest = {input + widened, step, product->depth - widened, offset};
-    widen_pair(input, step, widened, offset, columns.values);
-    qute_multiply_pair_s16(product, columns.values, &rest, output);
-}
-
 void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,
                           const qute_channels *channels,
                           const cmsis_nn_dims *input_dims,
@@ -90,32 +70,36 @@ void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,
                           const cmsis_nn_dims *output_dims,
                           int8_t *output)
 {
+    union {
+        int32_t aligned;
+        int16_t values[2 * COLUMN_DEPTH];
+    } columns;
     const int32_t depth = input_dims->c;
-    const int32_t out_channels = output_dims->c;
+    const int32_t widened = depth < COLUMN_DEPTH ? depth : COLUMN_DEPTH;
     const int32_t strided = params->stride.h != 1 || params->stride.w != 1;
-    const int32_t rows = strided ? output_dims->h : 1;
-    const int32_t map_bytes = input_dims->h * input_dims->w * depth;
     const int32_t row_pixels = strided ? output_dims->w : input_dims->h * input_dims->w;
-    const int32_t input_step = params->stride.w * depth;
-    const int32_t row_step = strided ? params->stride.h * input_dims->w * depth : row_pixels * depth;
-    const qute_product product = {channels, filter, depth, 0, out_channels, out_channels};
+    const int32_t rows = strided ? output_dims->h : 1;
+    const int32_t row_step = params->stride.h * input_dims->w * depth;
+    const qute_product product = {channels, filter, depth, 0, output_dims->c, output_dims->c};
+    qute_rest rest = {NULL, params->stride.w * depth, depth - widened, params->input_offset};
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
         for (int32_t row = 0; row < rows; row++) {
             const int8_t *pixel = input + row * row_step;
             int32_t left = row_pixels;
             for (; left >= 2; left -= 2) {
-                multiply_pair(&product, pixel, input_step, params->input_offset, output);
-                qute_clamp_s8(output, 2 * out_channels, channels->min, channels->max);
-                pixel += 2 * input_step;
-                output += 2 * out_channels;
+                widen_pair(pixel, rest.step, widened, rest.offset, columns.values);
+                rest.input = pixel + widened;
+                qute_multiply_pair_s16(&product, columns.values, &rest, output);
+                qute_clamp_s8(output, 2 * output_dims->c, channels->min, channels->max);
+                pixel += 2 * rest.step;
+                output += 2 * output_dims->c;
             }
-            for (; left > 0; left--) {
-                multiply_pixel(&product, pixel, params->input_offset, output);
-                pixel += input_step;
-                output += out_channels;
+            if (left > 0) {
+                multiply_pixel(&product, pixel, rest.offset, output);
+                output += output_dims->c;
             }
         }
-        input += map_bytes;
+        input += input_dims->h * input_dims->w * depth;
     }
 }

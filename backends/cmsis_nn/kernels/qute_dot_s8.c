@@ -39,6 +39,18 @@ QUTE_INLINE void add_rows(const int8_t *x,
     }
 }
 
+/* What the block leaves, or all where it cannot be used. */
+QUTE_NOINLINE void add_three_rows(
+    const int8_t *x, int32_t offset, const int8_t *weights, int32_t start, int32_t depth, int32_t *sums)
+{
+    add_rows(x, offset, weights, start, depth, sums, QUTE_DOT_ROWS);
+}
+
+QUTE_NOINLINE void add_row(const int8_t *x, int32_t offset, const int8_t *weights, int32_t depth, int32_t *sum)
+{
+    add_rows(x, offset, weights, 0, depth, sum, 1);
+}
+
 void qute_dot_s8(
     const int8_t *x, int32_t offset, const int8_t *weights, int32_t depth, int32_t rows, int32_t *sums)
 {
@@ -46,14 +58,16 @@ void qute_dot_s8(
         int32_t start = 0;
 #if QUTE_BLOCKS
         if (offset == 0 && (((uintptr_t)x | (uintptr_t)weights | (uintptr_t)depth) & 3) == 0) {
-            start = depth & ~7;
             qute_block_dot_s8(x, weights, depth, depth >> 3, sums);
+            start = depth & ~7;
         }
 #endif
-        add_rows(x, offset, weights, start, depth, sums, QUTE_DOT_ROWS);
+        if (start < depth) {
+            add_three_rows(x, offset, weights, start, depth, sums);
+        }
         return;
     }
     for (int32_t r = 0; r < rows; r++) {
-        add_rows(x, offset, weights + r * depth, 0, depth, sums + r, 1);
+        add_row(x, offset, weights + r * depth, depth, sums + r);
     }
 }

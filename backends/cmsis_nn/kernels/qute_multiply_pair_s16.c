@@ -9,9 +9,8 @@
 /* A product under way. */
 typedef struct {
     const int16_t *columns;
-    /* Where whole groups end, and where a multiple of four of them does. */
-    const int16_t *wide_end;
-    const int16_t *end;
+    /* Whole groups of four values. */
+    int32_t groups;
     const int8_t *weights;
     int32_t pitch;
     /* Values of the columns behind whole groups, and whether there are any, or a rest. */
@@ -55,12 +54,12 @@ QUTE_INLINE void add_group(const int16_t *columns, const uint32_t words[2], int3
 QUTE_INLINE void add_groups(const progress *at, int32_t sums[4])
 {
 #if QUTE_BLOCKS
-    qute_block_s16(at->columns, &at->wide_end, &at->end, at->weights, at->pitch, sums);
+    qute_block_s16(at->columns, at->weights, at->pitch, at->groups, sums);
 #else
     const int8_t *weights = at->weights;
-    for (const int16_t *group = at->columns; group != at->end; group += GROUP_STEP) {
+    for (int32_t n = 0; n < at->groups; n++) {
         const uint32_t words[2] = {qute_load_s8x4(weights), qute_load_s8x4(weights + at->pitch)};
-        add_group(group, words, sums);
+        add_group(at->columns + GROUP_STEP * n, words, sums);
         weights += 4;
     }
 #endif
@@ -69,15 +68,13 @@ QUTE_INLINE void add_groups(const progress *at, int32_t sums[4])
 QUTE_INLINE void add_tail(const progress *at, const int8_t *weights, int32_t sums[4])
 {
     const uint32_t words[2] = {qute_load_s8_tail(weights, at->tail), qute_load_s8_tail(weights + at->pitch, at->tail)};
-    add_group(at->end, words, sums);
+    add_group(at->columns + GROUP_STEP * at->groups, words, sums);
 }
 
 /* `exact`: not a byte behind the weights is read. Otherwise what is read there meets zeros in the columns. */
 static void set_depth(progress *at, int32_t depth, int32_t exact)
 {
-    const int32_t groups = exact ? depth >> 2 : (depth + 3) >> 2;
-    at->wide_end = at->columns + GROUP_STEP * (groups & ~3);
-    at->end = at->columns + GROUP_STEP * groups;
+    at->groups = exact ? depth >> 2 : (depth + 3) >> 2;
     at->tail = exact ? depth & 3 : 0;
     at->more = at->tail | at->rest->count;
 }
@@ -107,8 +104,7 @@ static void add_tail(const progress *at, const int8_t *weights, int32_t sums[4])
 static void set_depth(progress *at, int32_t depth, int32_t exact)
 {
     (void)exact;
-    at->wide_end = at->columns;
-    at->end = at->columns;
+    at->groups = 0;
     at->tail = depth;
     at->more = 1;
 }
@@ -137,7 +133,7 @@ QUTE_INLINE void add_rest(const qute_rest *rest, const int8_t *weights, int32_t 
 /* What is not in whole groups. */
 QUTE_NOINLINE void add_more(const progress *at, int32_t sums[4])
 {
-    const int8_t *weights = at->weights + ((at->end - at->columns) >> 1);
+    const int8_t *weights = at->weights + 4 * at->groups;
     if (at->tail > 0) {
         add_tail(at, weights, sums);
     }
