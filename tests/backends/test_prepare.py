@@ -40,7 +40,8 @@ def test_input_offsets_become_biases_where_no_window_leaves_its_input(core: str)
     prepared = prepare(program, target(core).core)
     padded = 0
     for before, after in zip(program.calls, prepared.calls, strict=True):
-        assert isinstance(before, Conv2D | FullyConnected) and isinstance(after, Conv2D | FullyConnected)
+        assert isinstance(before, Conv2D | FullyConnected)
+        assert isinstance(after, Conv2D | FullyConnected)
         if isinstance(before, Conv2D) and before.padding != (0, 0):
             assert after is before
             padded += 1

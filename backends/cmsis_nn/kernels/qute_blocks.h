@@ -179,24 +179,25 @@ QUTE_INLINE int16_t *qute_zero_groups(int16_t *columns, int32_t groups)
 }
 
 /* Eight values of an input times three rows of weights: 32 instructions for 24 products. All aligned to 4, which LDRD
- * needs. */
+ * needs. Registers by number, or the statement would be longer than C99 allows a string to be:
+ * r0 input, r1-r3 rows, r4-r6 sums, r8-r11 widened input, r7, r12 and lr weights. */
 #define QUTE_DOT_ROW(row, sum)                                                                                         \
-    "ldrd %[w0], %[w1], [%[" row "]], #8\n\t"                                                                          \
-    "sxtb16 r7, %[w0]\n\t"                                                                                           \
-    "sxtb16 %[w0], %[w0], ror #8\n\t"                                                                                  \
-    "smlad %[" sum "], r7, %[e0], %[" sum "]\n\t"                                                                    \
-    "sxtb16 r7, %[w1]\n\t"                                                                                           \
-    "smlad %[" sum "], %[w0], %[o0], %[" sum "]\n\t"                                                                   \
-    "sxtb16 %[w1], %[w1], ror #8\n\t"                                                                                  \
-    "smlad %[" sum "], r7, %[e1], %[" sum "]\n\t"                                                                    \
-    "smlad %[" sum "], %[w1], %[o1], %[" sum "]\n\t"
+    "ldrd r12, lr, [" row "], #8\n\t"                                                                                  \
+    "sxtb16 r7, r12\n\t"                                                                                               \
+    "sxtb16 r12, r12, ror #8\n\t"                                                                                      \
+    "smlad " sum ", r7, r8, " sum "\n\t"                                                                               \
+    "sxtb16 r7, lr\n\t"                                                                                                \
+    "smlad " sum ", r12, r10, " sum "\n\t"                                                                             \
+    "sxtb16 lr, lr, ror #8\n\t"                                                                                        \
+    "smlad " sum ", r7, r9, " sum "\n\t"                                                                               \
+    "smlad " sum ", lr, r11, " sum "\n\t"
 
 #define QUTE_DOT_GROUP                                                                                                 \
-    "ldrd %[o0], %[o1], [%[x]], #8\n\t"                                                                                \
-    "sxtb16 %[e0], %[o0]\n\t"                                                                                          \
-    "sxtb16 %[e1], %[o1]\n\t"                                                                                          \
-    "sxtb16 %[o0], %[o0], ror #8\n\t"                                                                                  \
-    "sxtb16 %[o1], %[o1], ror #8\n\t" QUTE_DOT_ROW("row0", "s0") QUTE_DOT_ROW("row1", "s1") QUTE_DOT_ROW("row2", "s2")
+    "ldrd r10, r11, [r0], #8\n\t"                                                                                      \
+    "sxtb16 r8, r10\n\t"                                                                                               \
+    "sxtb16 r9, r11\n\t"                                                                                               \
+    "sxtb16 r10, r10, ror #8\n\t"                                                                                      \
+    "sxtb16 r11, r11, ror #8\n\t" QUTE_DOT_ROW("r1", "r4") QUTE_DOT_ROW("r2", "r5") QUTE_DOT_ROW("r3", "r6")
 
 /* `groups` groups of eight values; `pitch` bytes from one row of weights to the next. r7 as in qute_block_s16, and where
  * the loops end is on the stack. */

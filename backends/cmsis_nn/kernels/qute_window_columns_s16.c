@@ -89,7 +89,7 @@ QUTE_NOINLINE void write_runs(
     column->target = target;
 }
 
-QUTE_NOINLINE void write_zeros(column_writer *column, int32_t count)
+QUTE_NOINLINE void append_zeros(column_writer *column, int32_t count)
 {
     const uint32_t bits = column->pending_bits + 8 * (uint32_t)count;
     uint32_t pending = column->pending | (column->zero_points << column->pending_bits);
@@ -101,6 +101,13 @@ QUTE_NOINLINE void write_zeros(column_writer *column, int32_t count)
     column->target = target;
     column->pending_bits = bits & 31;
     column->pending = pending & ((1U << (bits & 31)) - 1);
+}
+
+QUTE_INLINE void write_zeros(column_writer *column, int32_t count)
+{
+    if (count > 0) {
+        append_zeros(column, count);
+    }
 }
 
 QUTE_INLINE void end_column(column_writer *column)
