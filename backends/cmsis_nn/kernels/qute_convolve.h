@@ -2,12 +2,12 @@
 /* The convolutions behind arm_convolve_wrapper_s8 and what they share.
  *
  * Order of accesses, which a memory planner may rely on to let an output overlap its input:
- * - Output pixels are written in row-major order, all channels of one before the next pair of pixels.
- * - When pixels of output row r are written, input is read from row r * stride - padding on only, until the first
- *   pixel of row r + 1.
- * - Within a row the kernels look ahead, never behind: two neighbouring pixels are read before either is
- *   written, and after that input is read only for the pixels behind them. Such a pair never spans two rows,
- *   except in unpadded 1x1 kernels of stride 1, where it is any two pixels consecutive in memory. */
+ * - Output pixels are written in row-major order, in pairs of neighbours of one row; an odd one ends a row alone. In
+ *   unpadded 1x1 kernels of stride 1 a pair is any two pixels consecutive in memory.
+ * - While pixels of output row r are written, input is read from row r * stride - padding on only.
+ * - While a pair is written, input is read only for this pair and those behind it: a kernel looks ahead, never behind.
+ *   What the pair itself needs may be read until its last byte is written (by grouped kernels, and by 1x1 kernels of
+ *   more than 64 channels or of a single pixel); all other kernels have read it before they write the first. */
 #ifndef QUTE_CONVOLVE_H
 #define QUTE_CONVOLVE_H
 
