@@ -38,8 +38,13 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
     Conv2D: (
         "arm_convolve_wrapper_s8.c",
         "arm_convolve_wrapper_s8_get_buffer_size.c",
+        "qute_clamp_s8.c",
         "qute_convolve_1x1_s8.c",
         "qute_convolve_s8.c",
+        "qute_dot_s8.c",
+        "qute_multiply_pair_s16.c",
+        "qute_multiply_single_s16.c",
+        "qute_window_columns_s16.c",
     ),
     DepthwiseConv2D: (
         "arm_depthwise_conv_wrapper_s8.c",
@@ -50,6 +55,8 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "arm_fully_connected_s8.c",
         "arm_fully_connected_s8_get_buffer_size.c",
         "arm_vector_sum_s8.c",
+        "qute_clamp_s8.c",
+        "qute_dot_s8.c",
     ),
     AvgPool2D: ("arm_avgpool_s8.c", "arm_avgpool_s8_get_buffer_size.c"),
     MaxPool2D: ("arm_max_pool_s8.c",),

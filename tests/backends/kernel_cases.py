@@ -121,7 +121,7 @@ def conv(draw: Draw) -> Case:
     groups = 1 if pointwise or draw.chance(70) else draw.integer(2, 4)
     depth, outputs = draw.integer(1, 18), draw.integer(1, 7)
     if pointwise and draw.chance(30):
-        depth = draw.integer(19, 70)
+        depth = draw.integer(19, 150)
     m = _map(draw, kernel, depth * groups, outputs * groups, dilated=not pointwise)
     low, high = draw.activation()
     call = Conv2D(
@@ -175,7 +175,11 @@ def depthwise(draw: Draw) -> Case:
 
 
 def fully_connected(draw: Draw) -> Case:
+    """Often without an input offset, as compiled, and of whole words of depth, which have their own loop."""
     rows, depth, outputs = draw.integer(1, 3), draw.integer(1, 90), draw.integer(1, 11)
+    if draw.chance(50):
+        depth = 4 * draw.integer(1, 40)
+    input_offset = 0 if draw.chance(60) else draw.integer(-127, 128)
     low, high = draw.activation()
     call = FullyConnected(
         "fc",
@@ -186,7 +190,7 @@ def fully_connected(draw: Draw) -> Case:
         draw.biases(outputs),
         draw.multiplier(),
         draw.shift(),
-        draw.integer(-127, 128),
+        input_offset,
         draw.integer(-127, 128) if draw.chance(15) else 0,
         draw.integer(-128, 127),
         low,

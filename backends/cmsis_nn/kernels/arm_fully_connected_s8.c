@@ -1,37 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
-#include "qute_requantize.h"
-
-/* Adds to sums[r] the dot product of (x + offset) with row r of the weights, for ROWS rows. The compiler keeps
- * `sums` in registers, since ROWS is a constant wherever this is inlined. */
-QUTE_INLINE void dot_rows(
-    const int8_t *x, int32_t offset, const int8_t *weights, int32_t depth, int32_t *sums, const int32_t rows)
-{
-    int32_t i = 0;
-
-#if QUTE_DSP
-    const uint32_t offset_pair = qute_pair(offset);
-    for (; i + 4 <= depth; i += 4) {
-        const uint32_t word = qute_load_s8x4(x + i);
-        const uint32_t even = qute_sxtab16(offset_pair, word);
-        const uint32_t odd = qute_sxtab16_odd(offset_pair, word);
-        const int8_t *row = weights + i;
-        for (int32_t r = 0; r < rows; r++) {
-            const uint32_t w = qute_load_s8x4(row);
-            sums[r] = qute_smlad(qute_sxtb16(w), even, sums[r]);
-            sums[r] = qute_smlad(qute_sxtb16_odd(w), odd, sums[r]);
-            row += depth;
-        }
-    }
-#endif
-
-    for (; i < depth; i++) {
-        const int32_t value = x[i] + offset;
-        for (int32_t r = 0; r < rows; r++) {
-            sums[r] = qute_wrapping_add(sums[r], value * weights[r * depth + i]);
-        }
-    }
-}
+#include "qute_dot.h"
+#include "qute_output.h"
 
 /* The sum of (x + offset). */
 static int32_t sum_of_inputs(const int8_t *x, int32_t offset, int32_t depth)
@@ -58,6 +28,8 @@ arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ctx,
     const int32_t depth = filter_dims->n;
     const int32_t outputs = output_dims->c;
     const int32_t offset = fc_params->input_offset;
+    const int32_t multiplier = quant_params->multiplier;
+    const int32_t shift = quant_params->shift;
     (void)ctx;
     (void)bias_dims;
 
@@ -66,31 +38,19 @@ arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ctx,
         const int32_t common = fc_params->filter_offset == 0
             ? 0
             : qute_wrapping_mul(fc_params->filter_offset, sum_of_inputs(input_data, offset, depth));
-        const int8_t *weights = filter_data;
-        int32_t output = 0;
-
-        while (output < outputs) {
-            const int32_t rows = outputs - output >= 3 ? 3 : 1;
-            int32_t sums[3];
+        for (int32_t output = 0; output < outputs; output += QUTE_DOT_ROWS) {
+            const int32_t first = qute_first_row(output, outputs);
+            const int32_t rows = outputs - first < QUTE_DOT_ROWS ? outputs - first : QUTE_DOT_ROWS;
+            int32_t sums[QUTE_DOT_ROWS] = {common, common, common};
+            for (int32_t r = 0; bias_data && r < rows; r++) {
+                sums[r] = qute_wrapping_add(sums[r], bias_data[first + r]);
+            }
+            qute_dot_s8(input_data, offset, filter_data + first * depth, depth, rows, sums);
             for (int32_t r = 0; r < rows; r++) {
-                sums[r] = qute_wrapping_add(common, bias_data ? bias_data[output + r] : 0);
+                output_data[first + r] = qute_saturated_output_s8(sums[r], multiplier, shift, fc_params->output_offset);
             }
-            if (rows == 3) {
-                dot_rows(input_data, offset, weights, depth, sums, 3);
-            } else {
-                dot_rows(input_data, offset, weights, depth, sums, 1);
-            }
-            for (int32_t r = 0; r < rows; r++) {
-                output_data[output + r] = qute_output_s8(sums[r],
-                                                         quant_params->multiplier,
-                                                         quant_params->shift,
-                                                         fc_params->output_offset,
-                                                         fc_params->activation.min,
-                                                         fc_params->activation.max);
-            }
-            weights += rows * depth;
-            output += rows;
         }
+        qute_clamp_s8(output_data, outputs, fc_params->activation.min, fc_params->activation.max);
         input_data += depth;
         output_data += outputs;
     }

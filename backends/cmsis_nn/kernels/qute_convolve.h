@@ -1,16 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The two convolutions behind arm_convolve_wrapper_s8 and what they share. */
+/* The convolutions behind arm_convolve_wrapper_s8 and what they share.
+ *
+ * Order of accesses, which a memory planner may rely on to let an output overlap its input:
+ * - Output pixels are written in row-major order, in pairs of neighbours of one row; an odd one ends a row alone. In
+ *   unpadded 1x1 kernels of stride 1 a pair is any two pixels consecutive in memory.
+ * - While pixels of output row r are written, input is read from row r * stride - padding on only.
+ * - While a pair is written, input is read only for this pair and those behind it: a kernel looks ahead, never behind.
+ *   What the pair itself needs may be read until its last byte is written (by grouped kernels, and by 1x1 kernels of
+ *   more than 64 channels or of a single pixel); all other kernels have read it before they write the first. */
 #ifndef QUTE_CONVOLVE_H
 #define QUTE_CONVOLVE_H
 
 #include "arm_nnfunctions.h"
 #include "qute_requantize.h"
+#include "qute_window.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* Per-channel requantisation and where it clamps to. */
+/* Per-channel requantisation; what it clamps to is applied afterwards, see qute_clamp_s8. */
 typedef struct {
     const int32_t *bias;
     const int32_t *multiplier;
@@ -19,6 +28,35 @@ typedef struct {
     int32_t min;
     int32_t max;
 } qute_channels;
+
+/* What a pair of pixels is multiplied with: filters of `depth` weights, for channels first <= c < last. Outputs of the
+ * two pixels lie `pixel_step` bytes apart. */
+typedef struct {
+    const qute_channels *channels;
+    const int8_t *weights;
+    int32_t depth;
+    int32_t first;
+    int32_t last;
+    int32_t pixel_step;
+} qute_product;
+
+/* Values of two pixels, the second `step` bytes behind the first, that found no room in the columns. */
+typedef struct {
+    const int8_t *input;
+    int32_t step;
+    int32_t count;
+    int32_t offset;
+} qute_rest;
+
+/* The input windows of one row of outputs: `input` is the map's first pixel, at the group's first channel. */
+typedef struct {
+    const cmsis_nn_conv_params *params;
+    const cmsis_nn_dims *input_dims;
+    const cmsis_nn_dims *filter_dims;
+    const int8_t *input;
+    int32_t y;
+    qute_taps rows;
+} qute_windows;
 
 /* An unpadded, ungrouped 1x1 kernel: a matrix product on the input as it lies. */
 QUTE_INLINE int qute_is_pointwise(const cmsis_nn_conv_params *params,
@@ -29,7 +67,7 @@ QUTE_INLINE int qute_is_pointwise(const cmsis_nn_conv_params *params,
         params->padding.w == 0;
 }
 
-/* int16 values of one im2col column: whole groups of four. */
+/* int16 values of one column: whole groups of four. */
 QUTE_INLINE int32_t qute_column_length(int32_t depth)
 {
     return (depth + 3) & ~3;
@@ -40,15 +78,21 @@ QUTE_INLINE int32_t qute_bias(const qute_channels *channels, int32_t channel)
     return channels->bias ? channels->bias[channel] : 0;
 }
 
-QUTE_INLINE int8_t qute_channel_output(const qute_channels *channels, int32_t channel, int32_t sum)
-{
-    return qute_output_s8(sum,
-                          channels->multiplier[channel],
-                          channels->shift[channel],
-                          channels->offset,
-                          channels->min,
-                          channels->max);
-}
+/* Two columns of int16 values, input offset added.
+ *
+ * Plain C: value k of column p at [p * length + k]. DSP: groups of four values of both columns,
+ * {0: k, k+2} {1: k, k+2} {0: k+1, k+3} {1: k+1, k+3}, so that one pointer reads them in the order in which
+ * SXTB16 widens the four weights they meet. Where the depth is not a multiple of four, zeros end the last group. */
+
+/* The windows of `count` = 1 or 2 pixels from column x of the input on, as columns. */
+void qute_window_columns_s16(const qute_windows *windows, int32_t x, int32_t count, int16_t *columns);
+
+/* Two pixels of output, from columns of depth - rest->count values and that rest; saturated, not clamped. */
+void qute_multiply_pair_s16(
+    const qute_product *product, const int16_t *columns, const qute_rest *rest, int8_t *output);
+
+/* One pixel of output, from the first of the columns; saturated, not clamped. */
+void qute_multiply_single_s16(const qute_product *product, const int16_t *columns, int8_t *output);
 
 /* Pointwise convolution of any stride, without scratch. */
 void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,
