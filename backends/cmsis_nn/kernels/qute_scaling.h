@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Requantisation in four instructions, for multipliers, shifts and values in the range that networks have.
+ *
+ * qute_output_s8 rounds twice, a product half up and a quotient half away from zero:
+ *
+ *     product = (value * multiplier + 2^30) >> 31
+ *     output = ((product - (product < 0) + 2^(right - 1)) >> right) + offset, for a right shift
+ *
+ * SMMLAR does (a * b + 2^31) >> 32 with an addition for nothing, so that with twice the value the product, the
+ * half and the offset, shifted left by `right`, are one instruction. For a multiplier that is not negative the
+ * value has the sign of the product or the product is 0, where a correction changes nothing.
+ */
+#ifndef QUTE_SCALING_H
+#define QUTE_SCALING_H
+
+#include "qute_requantize.h"
+
+#if QUTE_DSP
+
+/* Values below 2^30 of either sign: with the largest right shift the offset takes 2^29 of the remaining range. */
+#define QUTE_SCALING_VALUE_BITS 30
+#define QUTE_SCALING_MAX_RIGHT 22
+
+typedef struct {
+    int32_t multiplier;
+    int32_t addend;
+    int32_t right;
+} qute_scaling;
+
+/* Negative where requantisation by `multiplier` and `shift` cannot take this form. */
+QUTE_INLINE int32_t qute_scaling_signs(int32_t multiplier, int32_t shift)
+{
+    return multiplier | ~shift | (shift + QUTE_SCALING_MAX_RIGHT);
+}
+
+/* -128 <= offset <= 127, or 0 for another use than an int8 output. */
+QUTE_INLINE qute_scaling qute_make_scaling(int32_t multiplier, int32_t shift, int32_t offset)
+{
+    qute_scaling scaling;
+    scaling.multiplier = multiplier;
+    scaling.right = -shift;
+    scaling.addend = qute_shift_left(2 * offset + 1, scaling.right - 1);
+    return scaling;
+}
+
+/* `value` requantised, plus the offset. */
+QUTE_INLINE int32_t qute_scale(int32_t value, const qute_scaling *by)
+{
+    const int32_t addend = by->addend + (value >> 31);
+    return qute_smmlar(qute_shift_left(value, 1), by->multiplier, addend) >> by->right;
+}
+
+/* Clamps bytes, if the range is narrower than that of int8. */
+QUTE_INLINE void qute_clamp_s8(int8_t *bytes, int32_t count, int32_t low, int32_t high)
+{
+    const uint32_t lows = 0x01010101U * (uint8_t)low;
+    const uint32_t highs = 0x01010101U * (uint8_t)high;
+    if (low <= INT8_MIN && high >= INT8_MAX) {
+        return;
+    }
+    for (; count >= 4; count -= 4) {
+        qute_store_s8x4(bytes, qute_min_s8x4(qute_max_s8x4(qute_load_s8x4(bytes), lows), highs));
+        bytes += 4;
+    }
+    for (; count > 0; count--) {
+        *bytes = (int8_t)qute_clamp(*bytes, low, high);
+        bytes++;
+    }
+}
+
+/* Saturation to int8. */
+QUTE_INLINE int32_t qute_ssat8(int32_t value)
+{
+    int32_t result;
+    __asm__("ssat %0, #8, %1" : "=r"(result) : "r"(value));
+    return result;
+}
+
+/* The high halves of two words, `below` in the high half. */
+QUTE_INLINE uint32_t qute_pkhtb(uint32_t below, uint32_t above)
+{
+    uint32_t result;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(result) : "r"(below), "r"(above));
+    return result;
+}
+
+/* Two words from or to an address aligned to 4. */
+QUTE_INLINE void qute_store_two(uint32_t *target, uint32_t first, uint32_t second)
+{
+    __asm__ volatile("strd %1, %2, [%0]" : : "r"(target), "r"(first), "r"(second) : "memory");
+}
+
+#endif
+
+#endif
