@@ -90,6 +90,86 @@ QUTE_INLINE void qute_store_two(uint32_t *target, uint32_t first, uint32_t secon
     __asm__ volatile("strd %1, %2, [%0]" : : "r"(target), "r"(first), "r"(second) : "memory");
 }
 
+typedef struct {
+    int32_t of[4];
+} qute_sums;
+
+/* A qute_scaling as three words, made like qute_make_scaling; returns what follows. */
+QUTE_INLINE uint32_t *qute_store_scaling(uint32_t *words, int32_t multiplier, int32_t shift, int32_t offset)
+{
+    int32_t x, y;
+    __asm__ volatile("mvn %[x], %[s]\n\t"
+                     "rsb %[y], %[s], #0\n\t"
+                     "lsl %[x], %[h], %[x]\n\t"
+                     "strd %[m], %[x], [%[w]], #8\n\t"
+                     "str %[y], [%[w]], #4"
+                     : [w] "+&r"(words), [x] "=&r"(x), [y] "=&r"(y)
+                     : [m] "r"(multiplier), [s] "r"(shift), [h] "r"(2 * offset + 1)
+                     : "memory");
+    return words;
+}
+
+#define QUTE_SCALE_ONE(sum)                                                                                            \
+    "ldrd %[m], %[t], [%[w]], #8\n\t"                                                                                  \
+    "ldr %[r], [%[w]], #4\n\t"                                                                                         \
+    "add %[t], %[t], " sum ", asr #31\n\t"                                                                             \
+    "lsl " sum ", " sum ", #1\n\t"                                                                                     \
+    "smmlar " sum ", " sum ", %[m], %[t]\n\t"                                                                          \
+    "asr " sum ", " sum ", %[r]\n\t"                                                                                   \
+    "ssat " sum ", #8, " sum "\n\t"
+
+/* The four sums requantised as qute_scale does, saturated to int8, in one word. */
+QUTE_INLINE uint32_t qute_scale_four(qute_sums *sums, const uint32_t *by)
+{
+    int32_t m, t, r;
+    __asm__ volatile(QUTE_SCALE_ONE("%[s0]") QUTE_SCALE_ONE("%[s1]") QUTE_SCALE_ONE("%[s2]") QUTE_SCALE_ONE("%[s3]")
+            "bfi %[s0], %[s1], #8, #8\n\t"
+            "bfi %[s0], %[s2], #16, #8\n\t"
+            "bfi %[s0], %[s3], #24, #8\n\t"
+            : [s0] "+&r"(sums->of[0]), [s1] "+&r"(sums->of[1]), [s2] "+&r"(sums->of[2]), [s3] "+&r"(sums->of[3]),
+              [w] "+&r"(by), [m] "=&r"(m), [t] "=&r"(t), [r] "=&r"(r)
+            :
+            : "memory");
+    return (uint32_t)sums->of[0];
+}
+
+#define QUTE_SCALE_ALIKE(sum)                                                                                          \
+    "add %[t], %[a], " sum ", asr #31\n\t"                                                                             \
+    "lsl " sum ", " sum ", #1\n\t"                                                                                     \
+    "smmlar " sum ", " sum ", %[m], %[t]\n\t"                                                                          \
+    "asr " sum ", " sum ", %[r]\n\t"                                                                                   \
+    "ssat " sum ", #8, " sum "\n\t"
+
+/* The same with one scaling for all. */
+QUTE_INLINE uint32_t qute_scale_four_alike(qute_sums *sums, const uint32_t *by)
+{
+    int32_t t;
+    __asm__(QUTE_SCALE_ALIKE("%[s0]") QUTE_SCALE_ALIKE("%[s1]") QUTE_SCALE_ALIKE("%[s2]") QUTE_SCALE_ALIKE("%[s3]")
+            "bfi %[s0], %[s1], #8, #8\n\t"
+            "bfi %[s0], %[s2], #16, #8\n\t"
+            "bfi %[s0], %[s3], #24, #8"
+            : [s0] "+&r"(sums->of[0]), [s1] "+&r"(sums->of[1]), [s2] "+&r"(sums->of[2]), [s3] "+&r"(sums->of[3]),
+              [t] "=&r"(t)
+            : [m] "r"(by[0]), [a] "r"(by[1]), [r] "r"(by[2]));
+    return (uint32_t)sums->of[0];
+}
+
+/* a.low * b.low */
+QUTE_INLINE int32_t qute_smulbb(uint32_t a, uint32_t b)
+{
+    int32_t result;
+    __asm__("smulbb %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+/* a.high * b.high */
+QUTE_INLINE int32_t qute_smultt(uint32_t a, uint32_t b)
+{
+    int32_t result;
+    __asm__("smultt %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
 #endif
 
 #endif
