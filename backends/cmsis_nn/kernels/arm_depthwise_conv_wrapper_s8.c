@@ -3,7 +3,7 @@
 #include "qute_depthwise.h"
 #include "qute_scaling.h"
 
-#if QUTE_DEPTHWISE_S8X4
+#if QUTE_DSP
 
 /* Whether qute_scaling holds for all channels: for a sum below 2^30 bias and products may take half of that each. */
 static int can_scale(const qute_depthwise *call)
@@ -11,14 +11,13 @@ static int can_scale(const qute_depthwise *call)
     const int32_t half = 1 << (QUTE_SCALING_VALUE_BITS - 1);
     const int32_t *multiplier = call->quant->multiplier;
     const int32_t *shift = call->quant->shift;
-    const int32_t *bias = call->bias;
+    /* Where there is no bias, shifts are as good: small. */
+    const int32_t *bias = call->bias ? call->bias : shift;
     const int32_t count = call->output_dims->c;
     int32_t signs = 0;
     uint32_t biases = 0;
     for (int32_t i = 0; i < count; i++) {
         signs |= qute_scaling_signs(multiplier[i], shift[i]);
-    }
-    for (int32_t i = bias ? count : 0; i-- > 0;) {
         biases |= (uint32_t)bias[i] + (uint32_t)half;
     }
     return signs >= 0 && biases < 2 * (uint32_t)half &&
@@ -55,7 +54,7 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
     call.output_dims = output_dims;
     call.output = output_data;
     call.scratch = (uint32_t *)ctx->buf;
-#if QUTE_DEPTHWISE_S8X4
+#if QUTE_DSP
     call.can_scale = can_scale(&call);
 #endif
 

@@ -23,7 +23,7 @@ typedef struct {
     const cmsis_nn_dims *output_dims;
     int8_t *output;
     uint32_t *scratch; /* qute_depthwise_scratch bytes */
-    int32_t can_scale; /* qute_can_scale for all channels */
+    int32_t can_scale; /* whether qute_scaling.h holds for all channels */
 } qute_depthwise;
 
 /* Whether there is qute_depthwise_row_s8x4. Without optimisation its assembly would not find enough registers. */
@@ -61,21 +61,21 @@ void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y);
 /* The whole row, four channels at a time, where qute_depthwise_is_s8x4. */
 void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y);
 
-QUTE_INLINE int8_t qute_depthwise_output(const qute_depthwise *call, int32_t channel, int32_t sum)
-{
-    return qute_output_s8(sum,
-                          call->quant->multiplier[channel],
-                          call->quant->shift[channel],
-                          call->params->output_offset,
-                          call->params->activation.min,
-                          call->params->activation.max);
-}
+/* Sums of four channels, to which the bias is added, as bytes of the output. DSP only. */
+void qute_depthwise_store_s8x4(const qute_depthwise *call, int32_t channel, const int32_t sums[4], int8_t *output);
 
 /* The rows of the window of output row `out_y` that lie inside the map. */
 QUTE_INLINE qute_taps qute_depthwise_rows(const qute_depthwise *call, int32_t out_y)
 {
     const int32_t y = out_y * call->params->stride.h - call->params->padding.h;
     return qute_valid_taps(y, call->filter_dims->h, call->params->dilation.h, call->input_dims->h);
+}
+
+/* The row of the map where `rows`, as above, begin; row 0 if there are none. */
+QUTE_INLINE int32_t qute_depthwise_first_row(const qute_depthwise *call, int32_t out_y, qute_taps rows)
+{
+    const int32_t y = out_y * call->params->stride.h - call->params->padding.h + rows.begin * call->params->dilation.h;
+    return rows.begin < rows.end ? y : 0;
 }
 
 /* The columns of the window of output column `out_x` that lie inside the map. */

@@ -7,12 +7,16 @@
 /* Below this width a widened filter is not used often enough to be worth its making. */
 #define MIN_WIDTH_FOR_WIDENING 3
 
+#define BIAS_WORDS 4
+
 /* One output row. Steps are in bytes; rows are those of the window that lie inside the map. */
 typedef struct {
     const qute_depthwise *call;
+    const int8_t *input; /* the map */
     const int8_t *filter;
     int32_t rows;
     int32_t columns;
+    int32_t is_3x3;
     int32_t row_step;
     int32_t column_step;
     int32_t pixel_step;
@@ -29,15 +33,15 @@ typedef struct {
     int32_t inner_end;
 } row;
 
-/* Four channels of the row: where its first pixel is read and written, and what every pixel needs. */
+/* Four channels of the row: where its first pixel is written and where, from the start of the map, its window
+ * starts, which may be outside; and what every pixel needs. */
 typedef struct {
-    const int8_t *input;
+    int32_t input_at;
     int8_t *output;
     uint32_t *filter;
     uint32_t *scaling;
-    /* Biases, and, for a small filter, its widened words and the four scalings. */
-    int32_t bias[4];
-    uint32_t words[QUTE_DEPTHWISE_TAPS_ON_STACK * 2 + 12];
+    /* Biases, the widened words of a filter that is small, and the four scalings, one behind the other. */
+    uint32_t words[BIAS_WORDS + QUTE_DEPTHWISE_TAPS_ON_STACK * 2 + 12];
 } block;
 
 /* The block of four channels after that at `channel`; the last one overlaps the one before it if need be. */
@@ -72,22 +76,16 @@ QUTE_NOINLINE void prepare_channels(const row *r, int32_t channel, block *b)
     const int32_t offset = r->output_offset;
     uint32_t *scaling = b->scaling;
 
-    memcpy(b->bias, r->bias ? r->bias + channel : no_bias, sizeof b->bias);
+    memcpy(b->words, r->bias ? r->bias + channel : no_bias, sizeof no_bias);
 #pragma GCC unroll 4
     for (int32_t i = 0; i < 4; i++) {
         scaling = qute_store_scaling(scaling, multiplier[i], shift[i], offset);
     }
-    if (r->rows == 3 && r->columns == 3) {
-        widen(r->filter + channel, 3, r->channels, 3, b->words);
+    if (r->is_3x3) {
+        widen(r->filter + channel, 3, r->channels, 3, b->words + BIAS_WORDS);
     } else {
         widen(r->filter + channel, r->columns, r->channels, r->rows, b->filter);
     }
-}
-
-QUTE_INLINE qute_sums sums_of_bias(const block *b)
-{
-    const qute_sums sums = {{b->bias[0], b->bias[1], b->bias[2], b->bias[3]}};
-    return sums;
 }
 
 /* `count` pixels from out_x on, all of which have the same columns of the window inside the map. */
@@ -96,12 +94,14 @@ QUTE_NOINLINE void any_pixels(const row *r, const block *b, int32_t out_x, int32
     const int32_t row_step = r->row_step;
     const int32_t column_step = r->column_step;
     const uint32_t offset = r->offset;
-    const int8_t *input = b->input + out_x * r->pixel_step + columns.begin * column_step;
+    const int32_t at = b->input_at + out_x * r->pixel_step + columns.begin * column_step;
+    const int8_t *input = r->input + (columns.begin < columns.end ? at : 0);
     int8_t *output = b->output + out_x * r->channels;
     for (; count > 0; count--) {
         const uint32_t *filter = b->filter + columns.begin * 2 * r->rows;
         const int8_t *column = input;
-        qute_sums sums = sums_of_bias(b);
+        qute_sums sums;
+        (void)qute_start_sums(&sums, b->words);
         for (int32_t x = columns.end - columns.begin; x > 0; x--) {
             const int8_t *tap = column;
             int32_t left = r->rows;
@@ -151,14 +151,14 @@ QUTE_INLINE void three_columns(const row *r, const block *b, int32_t rows)
     const int32_t row_step = r->row_step;
     const uint32_t offset = r->offset;
     const int32_t inner_begin = r->inner_begin;
-    const int8_t *tap = b->input + inner_begin * r->pixel_step;
+    const int8_t *tap = r->input + (b->input_at + inner_begin * r->pixel_step);
     int8_t *output = b->output + inner_begin * column_step;
     const int8_t *const end = b->output + r->inner_end * column_step;
     const uint32_t *words = b->words;
-    const uint32_t *edge = 0;
+    const uint32_t *edge = b->words + BIAS_WORDS;
     while (output != end) {
         qute_sums sums;
-        words = qute_start_sums(&sums, words - 4);
+        words = qute_start_sums(&sums, words);
         words = add_column(&sums, rows, tap, row_step, words, offset);
         tap += column_step;
         words = add_column(&sums, rows, tap, row_step, words, offset);
@@ -166,25 +166,27 @@ QUTE_INLINE void three_columns(const row *r, const block *b, int32_t rows)
         words = add_column(&sums, rows, tap, row_step, words, offset);
         tap += next;
         qute_store_s8x4(output, qute_scale_four(&sums, words));
-        words -= 6 * rows;
+        words -= BIAS_WORDS + 6 * rows;
         output += column_step;
     }
-    if (r->out_width > r->inner_end) {
-        edge = b->words;
-    } else if (inner_begin > 0) {
-        edge = b->words + 2 * rows;
-        tap = b->input + column_step;
-        output = b->output;
+    /* The pixel at the right end has no last column, that at the left end no first. */
+    if (r->out_width == r->inner_end) {
+        edge = NULL;
     }
 #pragma GCC unroll 1
-    while (edge != 0) {
-        const uint32_t *filter = edge;
-        qute_sums sums = sums_of_bias(b);
-        filter = add_column(&sums, rows, tap, row_step, filter, offset);
-        (void)add_column(&sums, rows, tap + column_step, row_step, filter, offset);
-        qute_store_s8x4(output, qute_scale_four(&sums, b->scaling));
-        edge = edge == b->words && inner_begin > 0 ? b->words + 2 * rows : 0;
-        tap = b->input + column_step;
+    for (int32_t side = 0; side < 2; side++) {
+        if (edge != NULL) {
+            qute_sums sums;
+            (void)qute_start_sums(&sums, b->words);
+            edge = add_column(&sums, rows, tap, row_step, edge, offset);
+            (void)add_column(&sums, rows, tap + column_step, row_step, edge, offset);
+            qute_store_s8x4(output, qute_scale_four(&sums, b->scaling));
+        }
+        if (inner_begin == 0) {
+            break;
+        }
+        edge = b->words + BIAS_WORDS + 2 * rows;
+        tap = r->input + (b->input_at + column_step);
         output = b->output;
     }
 }
@@ -199,35 +201,18 @@ QUTE_NOINLINE void three_columns_of_two(const row *r, const block *b)
     three_columns(r, b, 2);
 }
 
-QUTE_INLINE void store_narrow(const row *r, int32_t channel, const int32_t sums[4], int8_t *output)
-{
-    const int32_t *bias = r->bias + channel;
-    uint32_t word = 0;
-    if (!r->call->can_scale) {
-        for (int32_t i = 0; i < 4; i++) {
-            const int32_t sum = qute_wrapping_add(sums[i], r->bias ? bias[i] : 0);
-            output[i] = qute_depthwise_output(r->call, channel + i, sum);
-        }
-        return;
-    }
-#pragma GCC unroll 4
-    for (int32_t i = 0; i < 4; i++) {
-        const qute_scaling by = qute_make_scaling(r->multiplier[channel + i], r->shift[channel + i], r->output_offset);
-        const int32_t value = qute_ssat8(qute_scale(sums[i] + (r->bias ? bias[i] : 0), &by));
-        word |= (uint32_t)(uint8_t)value << (8 * i);
-    }
-    qute_store_s8x4(output, word);
-}
-
 /* A row without widened filters and scalings, which are not worth their making for a pixel or two. */
-QUTE_NOINLINE void narrow_row(const row *r, const int8_t *input, int8_t *output)
+QUTE_NOINLINE void narrow_row(const row *r, int32_t input_at, int8_t *output)
 {
     for (int32_t out_x = 0; out_x < r->out_width; out_x++) {
         const qute_taps columns = qute_depthwise_columns(r->call, out_x);
         for (int32_t channel = 0;; channel = next_block(channel, r->channels)) {
-            const int8_t *row_input = input + channel + columns.begin * r->column_step;
+            const int32_t at = input_at + channel + columns.begin * r->column_step;
+            const int8_t *row_input = r->input + (columns.begin < columns.end ? at : 0);
             const int8_t *row_filter = r->filter + channel + columns.begin * r->channels;
+            /* In registers, unlike `values`, whose address is passed on. */
             int32_t sums[4] = {0, 0, 0, 0};
+            int32_t values[4];
             for (int32_t y = r->rows; y > 0; y--) {
                 const int8_t *tap = row_input;
                 const int8_t *filter = row_filter;
@@ -248,17 +233,21 @@ QUTE_NOINLINE void narrow_row(const row *r, const int8_t *input, int8_t *output)
                 row_input += r->row_step;
                 row_filter += r->columns * r->channels;
             }
-            store_narrow(r, channel, sums, output + channel);
+            values[0] = sums[0];
+            values[1] = sums[1];
+            values[2] = sums[2];
+            values[3] = sums[3];
+            qute_depthwise_store_s8x4(r->call, channel, values, output + channel);
             if (channel == r->channels - 4) {
                 break;
             }
         }
-        input += r->pixel_step;
+        input_at += r->pixel_step;
         output += r->channels;
     }
 }
 
-static void place_inner(const qute_depthwise *call, row *r)
+QUTE_NOINLINE void place_inner(const qute_depthwise *call, row *r)
 {
     const int32_t stride = call->params->stride.w;
     const int32_t padding = call->params->padding.w;
@@ -274,24 +263,26 @@ static void place_inner(const qute_depthwise *call, row *r)
 }
 
 /* Whether the windows of at most one pixel at either end lack a column, and only one. */
-static int has_narrow_edges(const row *r)
+QUTE_NOINLINE int has_narrow_edges(const row *r)
 {
     const cmsis_nn_dw_conv_params *params = r->call->params;
-    return params->dilation.w == 1 && params->padding.w <= 1 && r->inner_begin <= 1 && r->inner_begin < r->inner_end &&
-        (r->inner_end == r->out_width || (r->inner_end + 1 == r->out_width && r->inner_end * params->stride.w - params->padding.w == r->width - 2));
+    const int32_t after_inner = r->inner_end * params->stride.w - params->padding.w;
+    const int is_narrow = r->inner_end + 1 == r->out_width && after_inner == r->width - 2;
+    return params->dilation.w == 1 && params->padding.w <= 1 && r->inner_begin < r->inner_end &&
+        (r->inner_end == r->out_width || is_narrow);
 }
 
-QUTE_NOINLINE void wide_row(const row *r, const int8_t *input, int8_t *output)
+QUTE_NOINLINE void wide_row(const row *r, int32_t input_at, int8_t *output)
 {
     const int is_small = r->call->filter_dims->h * r->columns <= QUTE_DEPTHWISE_TAPS_ON_STACK;
     const int is_three_columns = (r->rows == 2 || r->rows == 3) && r->columns == 3 && has_narrow_edges(r);
+    const int32_t last = r->channels - 4;
     block b;
 
-    b.filter = is_small ? b.words : r->call->scratch;
-    b.scaling = is_small ? b.words + 2 * r->rows * r->columns : b.words;
-    const int32_t last = r->channels - 4;
+    b.filter = is_small ? b.words + BIAS_WORDS : r->call->scratch;
+    b.scaling = b.words + BIAS_WORDS + (is_small ? 2 * r->rows * r->columns : 0);
     for (int32_t channel = 0;; channel = channel + 4 <= last ? channel + 4 : last) {
-        b.input = input + channel;
+        b.input_at = input_at + channel;
         b.output = output + channel;
         prepare_channels(r, channel, &b);
         if (!is_three_columns) {
@@ -305,6 +296,10 @@ QUTE_NOINLINE void wide_row(const row *r, const int8_t *input, int8_t *output)
             break;
         }
     }
+    qute_clamp_s8(output,
+                  r->out_width * r->channels,
+                  r->call->params->activation.min,
+                  r->call->params->activation.max);
 }
 
 void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
@@ -312,15 +307,17 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     const cmsis_nn_dw_conv_params *params = call->params;
     const int32_t channels = call->input_dims->c;
     const qute_taps rows = qute_depthwise_rows(call, out_y);
-    const int32_t y = out_y * params->stride.h - params->padding.h + rows.begin * params->dilation.h;
+    const int32_t y = qute_depthwise_first_row(call, out_y, rows);
     const int32_t is_small = call->filter_dims->h * call->filter_dims->w <= QUTE_DEPTHWISE_TAPS_ON_STACK;
-    const int8_t *input;
+    int32_t input_at;
     int8_t *output;
     row r;
 
     r.call = call;
+    r.input = call->input;
     r.rows = rows.end - rows.begin;
     r.columns = call->filter_dims->w;
+    r.is_3x3 = r.rows == 3 && r.columns == 3;
     r.width = call->input_dims->w;
     r.out_width = call->output_dims->w;
     r.channels = channels;
@@ -334,15 +331,12 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     r.output_offset = params->output_offset;
     r.filter = call->filter + rows.begin * r.columns * channels;
     place_inner(call, &r);
-    input = call->input + (y * r.width - params->padding.w) * channels;
+    input_at = (y * r.width - params->padding.w) * channels;
     output = call->output + out_y * r.out_width * channels;
     if (!call->can_scale || r.out_width < MIN_WIDTH_FOR_WIDENING || (!is_small && call->scratch == NULL)) {
-        narrow_row(&r, input, output);
+        narrow_row(&r, input_at, output);
     } else {
-        wide_row(&r, input, output);
-    }
-    if (call->can_scale) {
-        qute_clamp_s8(output, r.out_width * channels, params->activation.min, params->activation.max);
+        wide_row(&r, input_at, output);
     }
 }
 
