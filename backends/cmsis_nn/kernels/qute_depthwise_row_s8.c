@@ -11,7 +11,8 @@ typedef struct {
     int32_t filter_column_step;
 } taps;
 
-QUTE_NOINLINE int32_t sum_of_taps(const taps *t, const int8_t *input, const int8_t *filter, int32_t offset, int32_t sum)
+QUTE_NOINLINE int32_t sum_of_taps(
+    const taps *t, const int8_t *input, const int8_t *filter, int32_t offset, int32_t sum)
 {
     const int32_t columns = t->columns;
     const int32_t input_step = t->input_column_step;
@@ -39,7 +40,8 @@ QUTE_NOINLINE int32_t sum_of_taps(const taps *t, const int8_t *input, const int8
 #if QUTE_DSP
 
 /* Four output channels of one input channel. */
-QUTE_NOINLINE void sums_of_taps(const taps *t, const int8_t *input, const int8_t *filter, int32_t offset, int32_t sums[4])
+QUTE_NOINLINE void sums_of_taps(
+    const taps *t, const int8_t *input, const int8_t *filter, int32_t offset, int32_t sums[4])
 {
     int32_t s0 = sums[0];
     int32_t s1 = sums[1];
@@ -72,8 +74,12 @@ QUTE_NOINLINE void sums_of_taps(const taps *t, const int8_t *input, const int8_t
 #endif
 
 /* The `count` output channels of one input channel, from `channel` on. */
-QUTE_INLINE void multiply_channel(
-    const qute_depthwise *call, const taps *t, const int8_t *input, const int8_t *filter, int32_t channel, int8_t *output)
+QUTE_NOINLINE void multiply_channel(const qute_depthwise *call,
+                                    const taps *t,
+                                    const int8_t *input,
+                                    const int8_t *filter,
+                                    int32_t channel,
+                                    int8_t *output)
 {
     const int32_t offset = call->params->input_offset;
     const int32_t end = channel + call->params->ch_mult;

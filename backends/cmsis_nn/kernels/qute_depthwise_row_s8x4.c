@@ -12,7 +12,6 @@
 /* One output row. Steps are in bytes; rows are those of the window that lie inside the map. */
 typedef struct {
     const qute_depthwise *call;
-    const int8_t *input; /* the map */
     const int8_t *filter;
     int32_t rows;
     int32_t columns;
@@ -20,6 +19,7 @@ typedef struct {
     int32_t row_step;
     int32_t column_step;
     int32_t pixel_step;
+    int32_t padding; /* on the left */
     int32_t channels;
     uint32_t offset;
     const int32_t *bias;
@@ -31,12 +31,16 @@ typedef struct {
     /* Pixels inner_begin <= x < inner_end have all columns of the window inside the map. */
     int32_t inner_begin;
     int32_t inner_end;
+    /* These pixels from column 0 of the map and pixel 0 of the row on, in bytes. */
+    int32_t inner_input;
+    int32_t inner_output;
+    int32_t inner_output_end;
 } row;
 
-/* Four channels of the row: where its first pixel is written and where, from the start of the map, its window
- * starts, which may be outside; and what every pixel needs. */
+/* Four channels of the row: column 0 of the first of its rows of the map, its first pixel, and what every pixel
+ * needs. */
 typedef struct {
-    int32_t input_at;
+    const int8_t *input;
     int8_t *output;
     uint32_t *filter;
     uint32_t *scaling;
@@ -94,8 +98,8 @@ QUTE_NOINLINE void any_pixels(const row *r, const block *b, int32_t out_x, int32
     const int32_t row_step = r->row_step;
     const int32_t column_step = r->column_step;
     const uint32_t offset = r->offset;
-    const int32_t at = b->input_at + out_x * r->pixel_step + columns.begin * column_step;
-    const int8_t *input = r->input + (columns.begin < columns.end ? at : 0);
+    const int32_t at = out_x * r->pixel_step - r->padding + columns.begin * column_step;
+    const int8_t *input = b->input + (columns.begin < columns.end ? at : 0);
     int8_t *output = b->output + out_x * r->channels;
     for (; count > 0; count--) {
         const uint32_t *filter = b->filter + columns.begin * 2 * r->rows;
@@ -120,7 +124,7 @@ QUTE_NOINLINE void any_pixels(const row *r, const block *b, int32_t out_x, int32
     }
 }
 
-QUTE_INLINE void any_row(const row *r, const block *b)
+QUTE_NOINLINE void any_row(const row *r, const block *b)
 {
     int32_t x = 0;
     while (x < r->out_width) {
@@ -151,11 +155,11 @@ QUTE_INLINE void three_columns(const row *r, const block *b, int32_t rows)
     const int32_t row_step = r->row_step;
     const uint32_t offset = r->offset;
     const int32_t inner_begin = r->inner_begin;
-    const int8_t *tap = r->input + (b->input_at + inner_begin * r->pixel_step);
-    int8_t *output = b->output + inner_begin * column_step;
-    const int8_t *const end = b->output + r->inner_end * column_step;
+    const int8_t *tap = b->input + r->inner_input;
+    int8_t *output = b->output + r->inner_output;
+    const int8_t *const end = b->output + r->inner_output_end;
     const uint32_t *words = b->words;
-    const uint32_t *edge = b->words + BIAS_WORDS;
+    const uint32_t *filter = b->words + BIAS_WORDS;
     while (output != end) {
         qute_sums sums;
         words = qute_start_sums(&sums, words);
@@ -171,22 +175,24 @@ QUTE_INLINE void three_columns(const row *r, const block *b, int32_t rows)
     }
     /* The pixel at the right end has no last column, that at the left end no first. */
     if (r->out_width == r->inner_end) {
-        edge = NULL;
-    }
-#pragma GCC unroll 1
-    for (int32_t side = 0; side < 2; side++) {
-        if (edge != NULL) {
-            qute_sums sums;
-            (void)qute_start_sums(&sums, b->words);
-            edge = add_column(&sums, rows, tap, row_step, edge, offset);
-            (void)add_column(&sums, rows, tap + column_step, row_step, edge, offset);
-            qute_store_s8x4(output, qute_scale_four(&sums, b->scaling));
-        }
         if (inner_begin == 0) {
-            break;
+            return;
         }
-        edge = b->words + BIAS_WORDS + 2 * rows;
-        tap = r->input + (b->input_at + column_step);
+        filter += 2 * rows;
+        tap = b->input;
+        output = b->output;
+    }
+    for (;;) {
+        qute_sums sums;
+        (void)qute_start_sums(&sums, b->words);
+        filter = add_column(&sums, rows, tap, row_step, filter, offset);
+        (void)add_column(&sums, rows, tap + column_step, row_step, filter, offset);
+        qute_store_s8x4(output, qute_scale_four(&sums, b->scaling));
+        if (inner_begin == 0 || output == b->output) {
+            return;
+        }
+        filter = b->words + BIAS_WORDS + 2 * rows;
+        tap = b->input;
         output = b->output;
     }
 }
@@ -202,13 +208,13 @@ QUTE_NOINLINE void three_columns_of_two(const row *r, const block *b)
 }
 
 /* A row without widened filters and scalings, which are not worth their making for a pixel or two. */
-QUTE_NOINLINE void narrow_row(const row *r, int32_t input_at, int8_t *output)
+QUTE_NOINLINE void narrow_row(const row *r, const int8_t *input, int8_t *output)
 {
     for (int32_t out_x = 0; out_x < r->out_width; out_x++) {
         const qute_taps columns = qute_depthwise_columns(r->call, out_x);
         for (int32_t channel = 0;; channel = next_block(channel, r->channels)) {
-            const int32_t at = input_at + channel + columns.begin * r->column_step;
-            const int8_t *row_input = r->input + (columns.begin < columns.end ? at : 0);
+            const int32_t at = out_x * r->pixel_step - r->padding + columns.begin * r->column_step + channel;
+            const int8_t *row_input = input + (columns.begin < columns.end ? at : 0);
             const int8_t *row_filter = r->filter + channel + columns.begin * r->channels;
             /* In registers, unlike `values`, whose address is passed on. */
             int32_t sums[4] = {0, 0, 0, 0};
@@ -242,7 +248,6 @@ QUTE_NOINLINE void narrow_row(const row *r, int32_t input_at, int8_t *output)
                 break;
             }
         }
-        input_at += r->pixel_step;
         output += r->channels;
     }
 }
@@ -260,6 +265,9 @@ QUTE_NOINLINE void place_inner(const qute_depthwise *call, row *r)
         r->inner_begin = r->out_width;
         r->inner_end = r->out_width;
     }
+    r->inner_input = r->inner_begin * r->pixel_step - r->padding;
+    r->inner_output = r->inner_begin * r->channels;
+    r->inner_output_end = r->inner_end * r->channels;
 }
 
 /* Whether the windows of at most one pixel at either end lack a column, and only one. */
@@ -272,26 +280,24 @@ QUTE_NOINLINE int has_narrow_edges(const row *r)
         (r->inner_end == r->out_width || is_narrow);
 }
 
-QUTE_NOINLINE void wide_row(const row *r, int32_t input_at, int8_t *output)
+QUTE_NOINLINE void wide_row(const row *r, const int8_t *input, int8_t *output)
 {
     const int is_small = r->call->filter_dims->h * r->columns <= QUTE_DEPTHWISE_TAPS_ON_STACK;
     const int is_three_columns = (r->rows == 2 || r->rows == 3) && r->columns == 3 && has_narrow_edges(r);
     const int32_t last = r->channels - 4;
+    void (*compute)(const row *, const block *) = any_row;
     block b;
 
+    if (is_three_columns) {
+        compute = r->rows == 3 ? three_columns_of_three : three_columns_of_two;
+    }
     b.filter = is_small ? b.words + BIAS_WORDS : r->call->scratch;
     b.scaling = b.words + BIAS_WORDS + (is_small ? 2 * r->rows * r->columns : 0);
     for (int32_t channel = 0;; channel = channel + 4 <= last ? channel + 4 : last) {
-        b.input_at = input_at + channel;
+        b.input = input + channel;
         b.output = output + channel;
         prepare_channels(r, channel, &b);
-        if (!is_three_columns) {
-            any_row(r, &b);
-        } else if (r->rows == 3) {
-            three_columns_of_three(r, &b);
-        } else {
-            three_columns_of_two(r, &b);
-        }
+        compute(r, &b);
         if (channel == last) {
             break;
         }
@@ -309,12 +315,11 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     const qute_taps rows = qute_depthwise_rows(call, out_y);
     const int32_t y = qute_depthwise_first_row(call, out_y, rows);
     const int32_t is_small = call->filter_dims->h * call->filter_dims->w <= QUTE_DEPTHWISE_TAPS_ON_STACK;
-    int32_t input_at;
+    const int8_t *input;
     int8_t *output;
     row r;
 
     r.call = call;
-    r.input = call->input;
     r.rows = rows.end - rows.begin;
     r.columns = call->filter_dims->w;
     r.is_3x3 = r.rows == 3 && r.columns == 3;
@@ -324,6 +329,7 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     r.column_step = params->dilation.w * channels;
     r.row_step = params->dilation.h * r.width * channels;
     r.pixel_step = params->stride.w * channels;
+    r.padding = params->padding.w * channels;
     r.offset = qute_pair(params->input_offset);
     r.bias = call->bias;
     r.multiplier = call->quant->multiplier;
@@ -331,12 +337,12 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     r.output_offset = params->output_offset;
     r.filter = call->filter + rows.begin * r.columns * channels;
     place_inner(call, &r);
-    input_at = (y * r.width - params->padding.w) * channels;
+    input = call->input + y * r.width * channels;
     output = call->output + out_y * r.out_width * channels;
     if (!call->can_scale || r.out_width < MIN_WIDTH_FOR_WIDENING || (!is_small && call->scratch == NULL)) {
-        narrow_row(&r, input_at, output);
+        narrow_row(&r, input, output);
     } else {
-        wide_row(&r, input_at, output);
+        wide_row(&r, input, output);
     }
 }
 
