@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Requantisation in four instructions, for multipliers, shifts and values in the range that networks have.
+/* Requantisation in five instructions and a saturation, for multipliers, shifts and values in the range that networks have.
  *
  * qute_output_s8 rounds twice, a product half up and a quotient half away from zero:
  *
@@ -74,20 +74,6 @@ QUTE_INLINE int32_t qute_ssat8(int32_t value)
     int32_t result;
     __asm__("ssat %0, #8, %1" : "=r"(result) : "r"(value));
     return result;
-}
-
-/* The high halves of two words, `below` in the high half. */
-QUTE_INLINE uint32_t qute_pkhtb(uint32_t below, uint32_t above)
-{
-    uint32_t result;
-    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(result) : "r"(below), "r"(above));
-    return result;
-}
-
-/* Two words from or to an address aligned to 4. */
-QUTE_INLINE void qute_store_two(uint32_t *target, uint32_t first, uint32_t second)
-{
-    __asm__ volatile("strd %1, %2, [%0]" : : "r"(target), "r"(first), "r"(second) : "memory");
 }
 
 typedef struct {
