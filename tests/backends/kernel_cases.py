@@ -268,6 +268,33 @@ def add_with_any_shift(draw: Draw) -> Case:
     return Case(Add(**fields), base.data, base.second, alias=base.alias)
 
 
+def additions_of_all_pairs() -> list[Case]:
+    """Both inputs over all of int8, for each form that the scales of a sum can take."""
+    values = np.arange(-128, 128).astype(np.int8)
+    first, second = np.repeat(values, 256), np.tile(values, 256)
+    half, odd, larger = (1 << 30, 0), (1518500253, -2), (2**31 - 1, 0)
+    scales = (
+        (half, odd),
+        (odd, half),
+        (half, half),
+        (odd, larger),
+        (half, (-odd[0], odd[1])),
+        ((-half[0], 0), (-larger[0], -8)),
+    )
+    return [
+        Case(
+            Add(
+                *("add", _INPUT, _SECOND, _OUTPUT, 1, first.size, first.size, first.size),
+                *(-11 - number, *scale_1, 128 - number, *scale_2, 20),
+                *(7 * number - 20, 1700000001, -20 - number // 3, -128, 127 - 40 * (number == 1)),
+            ),
+            first,
+            second,
+        )
+        for number, (scale_1, scale_2) in enumerate(scales)
+    ]
+
+
 def mul(draw: Draw) -> Case:
     count = draw.integer(1, 70)
     low, high = draw.activation()

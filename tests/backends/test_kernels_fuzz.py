@@ -19,7 +19,14 @@ import pytest
 
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files
 from qutec.targets import Core, target
-from tests.backends.kernel_cases import OWN, SHARED, Case, draw_cases, wrong_in_arm
+from tests.backends.kernel_cases import (
+    OWN,
+    SHARED,
+    Case,
+    additions_of_all_pairs,
+    draw_cases,
+    wrong_in_arm,
+)
 from tests.backends.kernel_encoding import encode
 
 _HERE = Path(__file__).parent
@@ -174,6 +181,13 @@ def test_bundled_kernels_equal_the_oracle(platform: _Platform, seed: int, tmp_pa
     _require(platform)
     objects = _bundled_objects(platform, tmp_path)
     _run_cases(platform, objects, draw_cases(OWN, _ROUNDS, seed), tmp_path)
+
+
+def test_additions_equal_the_oracle_for_every_pair_of_inputs(tmp_path: Path) -> None:
+    """On the core whose kernel rewrites the arithmetic."""
+    _require(_CORTEX_M4)
+    objects = _bundled_objects(_CORTEX_M4, tmp_path)
+    _run_cases(_CORTEX_M4, objects, additions_of_all_pairs(), tmp_path)
 
 
 @pytest.mark.parametrize(("platform", "seed"), [(_HOST, 1), (_CORTEX_M4, 3)], ids=["host", "cortex-m4"])

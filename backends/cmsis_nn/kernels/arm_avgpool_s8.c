@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "arm_nnfunctions.h"
-#include "qute_requantize.h"
-#include "qute_window.h"
+#include "qute_pool.h"
 
-/* sum / count, rounded half away from zero and clamped. */
-static int8_t mean(int32_t sum, int32_t count, const cmsis_nn_activation *activation)
+/* sum / count, rounded half away from zero. */
+QUTE_INLINE int32_t mean(int32_t sum, int32_t count)
 {
     const int32_t half = count / 2;
-    const int32_t rounded = (sum > 0 ? sum + half : sum - half) / count;
-    return (int8_t)qute_clamp(rounded, activation->min, activation->max);
+    return (sum > 0 ? sum + half : sum - half) / count;
 }
 
 #if QUTE_DSP
@@ -16,71 +13,97 @@ static int8_t mean(int32_t sum, int32_t count, const cmsis_nn_activation *activa
 /* Pixels whose sum an int16 holds. */
 #define MAX_PIXELS_IN_S16 255
 
-/* Four channels at `window`. Pairs of channels are summed in 16 bits as long as they cannot overflow. */
-static void mean_of_four(const int8_t *window,
-                         int32_t rows,
-                         int32_t columns,
-                         int32_t row_pitch,
-                         int32_t channels,
-                         const cmsis_nn_activation *activation,
-                         int8_t *output)
-{
-    int32_t sums[4] = {0, 0, 0, 0};
+/* Sums of bytes 0 and 2, and of bytes 1 and 3, as pairs of int16. */
+typedef struct {
+    uint32_t even;
+    uint32_t odd;
+} pairs;
 
-    for (int32_t y = 0; y < rows;) {
-        uint32_t even = 0;
-        uint32_t odd = 0;
-        int32_t room = MAX_PIXELS_IN_S16;
-        for (; y < rows && room >= columns; y++, room -= columns) {
-            const int8_t *pixel = window + y * row_pitch;
-            for (int32_t x = columns; x > 0; x--) {
-                const uint32_t word = qute_load_s8x4(pixel);
-                even = qute_sxtab16(even, word);
-                odd = qute_sxtab16_odd(odd, word);
+QUTE_INLINE void add_pixel(pairs *sums, const int8_t *pixel)
+{
+    const uint32_t word = qute_load_s8x4(pixel);
+    sums->even = qute_sxtab16(sums->even, word);
+    sums->odd = qute_sxtab16_odd(sums->odd, word);
+}
+
+QUTE_INLINE void add_pairs(int32_t sums[4], const pairs *addend)
+{
+    sums[0] += (int16_t)addend->even;
+    sums[1] += (int16_t)addend->odd;
+    sums[2] += (int32_t)addend->even >> 16;
+    sums[3] += (int32_t)addend->odd >> 16;
+}
+
+/* Four channels at `row`, which are summed in 16 bits as long as they cannot overflow. */
+QUTE_INLINE void sum_of_four(const qute_pool_window *window, const int8_t *row, int32_t sums[4])
+{
+    const int32_t channels = window->channels;
+    pairs part = {0, 0};
+    int32_t room = MAX_PIXELS_IN_S16;
+    for (int32_t y = window->rows; y > 0; y--) {
+        const int8_t *pixel = row;
+        int32_t left = window->columns;
+        while (left > 0) {
+            int32_t count = left < room ? left : room;
+            left -= count;
+            room -= count;
+            for (; count >= 4; count -= 4) {
+                add_pixel(&part, pixel);
+                add_pixel(&part, pixel + channels);
+                pixel += 2 * channels;
+                add_pixel(&part, pixel);
+                add_pixel(&part, pixel + channels);
+                pixel += 2 * channels;
+            }
+            for (; count > 0; count--) {
+                add_pixel(&part, pixel);
                 pixel += channels;
             }
+            if (room == 0) {
+                add_pairs(sums, &part);
+                part.even = 0;
+                part.odd = 0;
+                room = MAX_PIXELS_IN_S16;
+            }
         }
-        sums[0] += (int16_t)even;
-        sums[1] += (int16_t)odd;
-        sums[2] += (int32_t)even >> 16;
-        sums[3] += (int32_t)odd >> 16;
+        row += window->row_pitch;
     }
-    for (int32_t i = 0; i < 4; i++) {
-        output[i] = mean(sums[i], rows * columns, activation);
-    }
+    add_pairs(sums, &part);
 }
 
 #endif
 
-/* The mean of a window of `rows` x `columns` pixels for all channels, clamped. Pitches are in bytes. */
-static void mean_of_window(const int8_t *window,
-                           int32_t rows,
-                           int32_t columns,
-                           int32_t row_pitch,
-                           int32_t channels,
-                           const cmsis_nn_activation *activation,
-                           int8_t *output)
+static void mean_of_window(const qute_pool_window *window, const cmsis_nn_activation *activation, int8_t *output)
 {
+    const int32_t count = window->rows * window->columns;
     int32_t channel = 0;
 
 #if QUTE_DSP
-    if (columns <= MAX_PIXELS_IN_S16) {
-        for (; channel + 4 <= channels; channel += 4) {
-            mean_of_four(window + channel, rows, columns, row_pitch, channels, activation, output + channel);
+    const uint32_t low = 0x01010101U * (uint8_t)activation->min;
+    const uint32_t high = 0x01010101U * (uint8_t)activation->max;
+    for (; channel + 4 <= window->channels; channel += 4) {
+        int32_t sums[4] = {0, 0, 0, 0};
+        uint32_t word = 0;
+        sum_of_four(window, window->input + channel, sums);
+        for (int32_t i = 0; i < 4; i++) {
+            word |= (uint32_t)(uint8_t)mean(sums[i], count) << (8 * i);
         }
+        qute_store_s8x4(output + channel, qute_min_s8x4(qute_max_s8x4(word, low), high));
     }
 #endif
 
-    for (; channel < channels; channel++) {
+    for (; channel < window->channels; channel++) {
+        const int8_t *row = window->input + channel;
         int32_t sum = 0;
-        for (int32_t y = 0; y < rows; y++) {
-            const int8_t *pixel = window + y * row_pitch + channel;
-            for (int32_t x = columns; x > 0; x--) {
+        for (int32_t y = window->rows; y > 0; y--) {
+            const int8_t *pixel = row;
+            for (int32_t x = window->columns; x > 0; x--) {
                 sum += *pixel;
-                pixel += channels;
+                pixel += window->channels;
             }
+            row += window->row_pitch;
         }
-        output[channel] = mean(sum, rows * columns, activation);
+        output[channel] = (int8_t)qute_clamp(mean(sum, count), activation->min, activation->max);
     }
 }
 
@@ -92,31 +115,6 @@ arm_cmsis_nn_status arm_avgpool_s8(const cmsis_nn_context *ctx,
                                    const cmsis_nn_dims *output_dims,
                                    int8_t *output_data)
 {
-    const int32_t channels = input_dims->c;
-    const int32_t row_pitch = input_dims->w * channels;
     (void)ctx;
-
-    for (int32_t batch = 0; batch < input_dims->n; batch++) {
-        for (int32_t out_y = 0; out_y < output_dims->h; out_y++) {
-            const int32_t y = out_y * pool_params->stride.h - pool_params->padding.h;
-            const qute_taps rows = qute_valid_taps(y, filter_dims->h, 1, input_dims->h);
-            for (int32_t out_x = 0; out_x < output_dims->w; out_x++) {
-                const int32_t x = out_x * pool_params->stride.w - pool_params->padding.w;
-                const qute_taps columns = qute_valid_taps(x, filter_dims->w, 1, input_dims->w);
-                if (rows.begin == rows.end || columns.begin == columns.end) {
-                    return ARM_CMSIS_NN_ARG_ERROR;
-                }
-                mean_of_window(input_data + (y + rows.begin) * row_pitch + (x + columns.begin) * channels,
-                               rows.end - rows.begin,
-                               columns.end - columns.begin,
-                               row_pitch,
-                               channels,
-                               &pool_params->activation,
-                               output_data);
-                output_data += channels;
-            }
-        }
-        input_data += input_dims->h * row_pitch;
-    }
-    return ARM_CMSIS_NN_SUCCESS;
+    return qute_pool(pool_params, input_dims, input_data, filter_dims, output_dims, output_data, mean_of_window);
 }

@@ -1,40 +1,159 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
-#include "qute_requantize.h"
+#include "qute_scaling.h"
 
 #if QUTE_DSP
 
-/* Requantisation by a positive multiplier and a right shift, of values below 2^30 after `left`:
- * ((value << left) * multiplier / 2^32 + half) >> right, less one before the shift where value is negative.
- *
- * SMMLAR multiplies, rounds and adds `half` at once. It divides by 2^32, so that `left` is one more than the
- * call says; the doubled value must not overflow, which is why this is not for every call. */
+/* How an input is scaled: a positive multiplier and a right shift, on values below 2^30 after a left shift by one
+ * more than the call says (see qute_scaling.h). In the order of reading. */
 typedef struct {
+    int32_t offset;
     int32_t left;
     int32_t multiplier;
     int32_t half;
     int32_t right;
-} scaling;
+    uint32_t flip;
+} input_scaling;
 
-QUTE_INLINE int32_t scale(int32_t value, const scaling *by)
-{
-    const int32_t product = qute_smmlar(qute_shift_left(value, by->left), by->multiplier, by->half);
-    return (product + (value >> 31)) >> by->right;
-}
+typedef struct {
+    input_scaling first;
+    input_scaling second;
+    uint32_t output[3];
+} sum_scaling;
 
-/* Whether `by` can stand for a left shift, a multiplier and a shift; fills it. */
-static int make_scaling(int32_t left_shift, int32_t multiplier, int32_t shift, scaling *by)
+/* Whether a scaling can have that form; fills it. */
+static int make_input_scaling(int32_t offset, int32_t left_shift, int32_t multiplier, int32_t shift, input_scaling *by)
 {
+    by->offset = offset;
+    by->flip = 0;
     by->left = left_shift + 1;
     by->multiplier = multiplier;
     by->right = -shift;
-    if (shift == 0 && multiplier == 1 << 30 && left_shift > 0) {
+    if (multiplier < 0) {
+        /* A difference: -m * (x + offset) is m * (~x + 1 - offset). */
+        by->multiplier = -multiplier;
+        by->offset = 1 - offset;
+        by->flip = 0xffffffffU;
+    }
+    if (shift == 0 && by->multiplier == 1 << 30 && left_shift > 0) {
         /* The larger scale of a sum of two: exactly one half, with nothing to round, so one place can move. */
         by->left++;
         by->right = 1;
     }
     by->half = (int32_t)(1U << ((uint32_t)(by->right - 1) & 31U));
-    return multiplier > 0 && by->right >= 1 && by->right <= 31 && left_shift >= 0 && left_shift <= 20;
+    /* Zero points are int8: inputs less zero point are below 2^8, scaled below 2^28, and their sum below 2^29. */
+    return offset >= -127 && offset <= 128 && multiplier > INT32_MIN && left_shift >= 0 && left_shift <= 20 &&
+        by->right >= 1 && by->right <= 31;
+}
+
+#define SCALE_INPUT(value)                                                                                             \
+    "add %[t], %[h], " value ", asr #31\n\t"                                                                           \
+    "lsl " value ", " value ", %[l]\n\t"                                                                               \
+    "smmlar " value ", " value ", %[m], %[t]\n\t"                                                                      \
+    "asr " value ", " value ", %[r]\n\t"
+
+/* Four inputs, scaled. */
+QUTE_INLINE qute_sums scale_inputs(uint32_t bytes, const input_scaling *by)
+{
+    qute_sums values;
+    int32_t t, l, m, h, r;
+    __asm__ volatile("ldrd %[t], %[l], [%[k]], #8\n\t"
+                     "ldrd %[m], %[h], [%[k]], #8\n\t"
+                     "ldr %[r], [%[k]]\n\t"
+                     "sxtab %[s0], %[t], %[b]\n\t"
+                     "sxtab %[s1], %[t], %[b], ror #8\n\t"
+                     "sxtab %[s2], %[t], %[b], ror #16\n\t"
+                     "sxtab %[s3], %[t], %[b], ror #24\n\t" SCALE_INPUT("%[s0]") SCALE_INPUT("%[s1]")
+                         SCALE_INPUT("%[s2]") SCALE_INPUT("%[s3]")
+                     : [s0] "=&r"(values.of[0]), [s1] "=&r"(values.of[1]), [s2] "=&r"(values.of[2]),
+                       [s3] "=&r"(values.of[3]), [k] "+&r"(by), [t] "=&r"(t), [l] "=&r"(l), [m] "=&r"(m),
+                       [h] "=&r"(h), [r] "=&r"(r)
+                     : [b] "r"(bytes)
+                     : "memory");
+    return values;
+}
+
+/* Adds four inputs whose scale is one half, after a left shift of 20. */
+QUTE_INLINE void add_halves(qute_sums *sums, uint32_t bytes, int32_t offset)
+{
+    int32_t t;
+    __asm__("sxtab %[t], %[o], %[b]\n\t"
+            "add %[s0], %[s0], %[t], lsl #19\n\t"
+            "sxtab %[t], %[o], %[b], ror #8\n\t"
+            "add %[s1], %[s1], %[t], lsl #19\n\t"
+            "sxtab %[t], %[o], %[b], ror #16\n\t"
+            "add %[s2], %[s2], %[t], lsl #19\n\t"
+            "sxtab %[t], %[o], %[b], ror #24\n\t"
+            "add %[s3], %[s3], %[t], lsl #19"
+            : [s0] "+&r"(sums->of[0]), [s1] "+&r"(sums->of[1]), [s2] "+&r"(sums->of[2]), [s3] "+&r"(sums->of[3]),
+              [t] "=&r"(t)
+            : [o] "r"(offset), [b] "r"(bytes));
+}
+
+/* Four sums of a general and a halved input. */
+QUTE_INLINE uint32_t add_with_half(uint32_t first, uint32_t second, const sum_scaling *by)
+{
+    qute_sums sums = scale_inputs(first ^ by->first.flip, &by->first);
+    add_halves(&sums, second, by->second.offset);
+    return qute_scale_four_alike(&sums, by->output);
+}
+
+QUTE_INLINE uint32_t add_general(uint32_t first, uint32_t second, const sum_scaling *by)
+{
+    qute_sums sums = scale_inputs(first ^ by->first.flip, &by->first);
+    const qute_sums other = scale_inputs(second ^ by->second.flip, &by->second);
+    for (int32_t i = 0; i < 4; i++) {
+        sums.of[i] += other.of[i];
+    }
+    return qute_scale_four_alike(&sums, by->output);
+}
+
+/* count / 4 words of elements. */
+typedef void add_words(const int8_t *first, const int8_t *second, const sum_scaling *by, int8_t *output, int32_t count);
+
+QUTE_NOINLINE void add_words_with_half(
+    const int8_t *first, const int8_t *second, const sum_scaling *by, int8_t *output, int32_t count)
+{
+    for (; count >= 4; count -= 4) {
+        qute_store_s8x4(output, add_with_half(qute_load_s8x4(first), qute_load_s8x4(second), by));
+        first += 4;
+        second += 4;
+        output += 4;
+    }
+}
+
+QUTE_NOINLINE void add_general_words(
+    const int8_t *first, const int8_t *second, const sum_scaling *by, int8_t *output, int32_t count)
+{
+    for (; count >= 4; count -= 4) {
+        qute_store_s8x4(output, add_general(qute_load_s8x4(first), qute_load_s8x4(second), by));
+        first += 4;
+        second += 4;
+        output += 4;
+    }
+}
+
+static void add_all(add_words *add,
+                    const int8_t *first,
+                    const int8_t *second,
+                    const sum_scaling *by,
+                    int8_t *output,
+                    int32_t count)
+{
+    const int32_t whole = count & ~3;
+    add(first, second, by, output, count);
+    if (whole < count) {
+        int8_t last[3][4];
+        qute_store_s8x4(last[0], qute_load_s8_tail(first + whole, count - whole));
+        qute_store_s8x4(last[1], qute_load_s8_tail(second + whole, count - whole));
+        add(last[0], last[1], by, last[2], 4);
+        memcpy(output + whole, last[2], (size_t)(count - whole));
+    }
+}
+
+static int is_half(int32_t multiplier, int32_t shift, int32_t left_shift)
+{
+    return multiplier == 1 << 30 && shift == 0 && left_shift == 20;
 }
 
 #endif
@@ -57,21 +176,22 @@ arm_cmsis_nn_status arm_elementwise_add_s8(const int8_t *input_1_vect,
                                            const int32_t block_size)
 {
 #if QUTE_DSP
-    scaling by_1;
-    scaling by_2;
-    scaling by_out;
-    /* Zero points are int8: inputs less zero point are below 2^8, scaled below 2^28, their sum below 2^29. */
-    const int in_range = input_1_offset >= -127 && input_1_offset <= 128 && input_2_offset >= -127 &&
-        input_2_offset <= 128 && make_scaling(left_shift, input_1_mult, input_1_shift, &by_1) &&
-        make_scaling(left_shift, input_2_mult, input_2_shift, &by_2) && out_shift < 0 &&
-        make_scaling(0, out_mult, out_shift, &by_out);
-    if (in_range) {
-        for (int32_t i = 0; i < block_size; i++) {
-            const int32_t sum =
-                scale(input_1_vect[i] + input_1_offset, &by_1) + scale(input_2_vect[i] + input_2_offset, &by_2);
-            const int32_t value = scale(sum, &by_out) + out_offset;
-            output[i] = (int8_t)qute_clamp(value, out_activation_min, out_activation_max);
+    sum_scaling by;
+    if (make_input_scaling(input_1_offset, left_shift, input_1_mult, input_1_shift, &by.first) &&
+        make_input_scaling(input_2_offset, left_shift, input_2_mult, input_2_shift, &by.second) &&
+        qute_scaling_signs(out_mult, out_shift) >= 0) {
+        (void)qute_store_scaling(by.output, out_mult, out_shift, out_offset);
+        if (is_half(input_2_mult, input_2_shift, left_shift)) {
+            add_all(add_words_with_half, input_1_vect, input_2_vect, &by, output, block_size);
+        } else if (is_half(input_1_mult, input_1_shift, left_shift)) {
+            const input_scaling second = by.second;
+            by.second = by.first;
+            by.first = second;
+            add_all(add_words_with_half, input_2_vect, input_1_vect, &by, output, block_size);
+        } else {
+            add_all(add_general_words, input_1_vect, input_2_vect, &by, output, block_size);
         }
+        qute_clamp_s8(output, block_size, out_activation_min, out_activation_max);
         return ARM_CMSIS_NN_SUCCESS;
     }
 #endif

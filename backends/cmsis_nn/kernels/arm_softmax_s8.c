@@ -7,6 +7,9 @@
 /* Fractional bits by which exponentials are shifted right so that their sum fits: Q12.19. */
 #define SUM_SHIFT 12
 
+/* Exponentials of a row that stay on the stack between the sum and the quotients; those of more are taken again. */
+#define KEPT_EXPS 32
+
 /* exp(x) in Q0.31 for x <= 0 in Q5.26.
  *
  * x = q + r with q a multiple of 1/4 and -1/4 <= r < 0. exp(r) is a polynomial of degree 4 around -1/8; exp(q)
@@ -36,10 +39,11 @@ static int32_t exp_of_negative(int32_t x)
     tail = qute_rounding_divide_by_pot(qute_doubling_high_mul(tail, third) + r2, 1);
     result = exp_minus_eighth + qute_doubling_high_mul(exp_minus_eighth, r + tail);
 
-    for (int32_t k = 0; k < 7; k++) {
-        if ((quarters >> k) & 1) {
-            result = qute_doubling_high_mul(result, exp_of_power[k]);
+    for (const int32_t *factor = exp_of_power; quarters != 0; factor++) {
+        if (quarters & 1) {
+            result = qute_doubling_high_mul(result, *factor);
         }
+        quarters >>= 1;
     }
     return result;
 }
@@ -83,9 +87,25 @@ static int32_t leading_zeros(uint32_t value)
 #endif
 }
 
-static void softmax_row(
-    const int8_t *input, int32_t size, int32_t mult, int32_t shift, int32_t diff_min, int8_t *output)
+/* How differences from the maximum become exponents. */
+typedef struct {
+    int32_t multiplier;
+    int32_t shift;
+    int32_t diff_min;
+} scaling;
+
+/* exp of a scaled difference from the maximum, 0 where it is not worth counting. */
+QUTE_INLINE int32_t scaled_exp(int32_t difference, const scaling *by)
 {
+    if (difference < by->diff_min) {
+        return 0;
+    }
+    return exp_of_negative(qute_doubling_high_mul(qute_shift_left(difference, by->shift), by->multiplier));
+}
+
+static void softmax_row(const int8_t *input, int32_t size, const scaling *by, int8_t *output)
+{
+    int32_t exps[KEPT_EXPS];
     int32_t max = INT8_MIN;
     uint32_t sum = 0;
     int32_t headroom;
@@ -96,10 +116,10 @@ static void softmax_row(
         max = input[i] > max ? input[i] : max;
     }
     for (int32_t i = 0; i < size; i++) {
-        const int32_t difference = input[i] - max;
-        if (difference >= diff_min) {
-            const int32_t x = qute_doubling_high_mul(qute_shift_left(difference, shift), mult);
-            sum += (uint32_t)qute_rounding_divide_by_pot(exp_of_negative(x), SUM_SHIFT);
+        const int32_t value = scaled_exp(input[i] - max, by);
+        sum += (uint32_t)qute_rounding_divide_by_pot(value, SUM_SHIFT);
+        if (i < KEPT_EXPS) {
+            exps[i] = value;
         }
     }
     /* The maximum itself adds exp(0), so that the sum is not 0 for diff_min <= 0. */
@@ -108,13 +128,11 @@ static void softmax_row(
     exponent = SUM_SHIFT - headroom + 23;
 
     for (int32_t i = 0; i < size; i++) {
-        const int32_t difference = input[i] - max;
         int32_t probability = 0;
         /* Beyond 2^31 every quotient of an int32 rounds to 0; more than 512 equal maxima get there. */
-        if (difference >= diff_min && exponent <= 31) {
-            const int32_t x = qute_doubling_high_mul(qute_shift_left(difference, shift), mult);
-            const int32_t product = qute_doubling_high_mul(scale, exp_of_negative(x));
-            probability = qute_rounding_divide_by_pot(product, exponent);
+        if (exponent <= 31) {
+            const int32_t value = i < KEPT_EXPS ? exps[i] : scaled_exp(input[i] - max, by);
+            probability = qute_rounding_divide_by_pot(qute_doubling_high_mul(scale, value), exponent);
         }
         output[i] = (int8_t)qute_clamp(probability + INT8_MIN, INT8_MIN, INT8_MAX);
     }
@@ -128,8 +146,9 @@ void arm_softmax_s8(const int8_t *input,
                     const int32_t diff_min,
                     int8_t *output)
 {
+    const scaling by = {mult, shift, diff_min};
     for (int32_t row = 0; row < num_rows; row++) {
-        softmax_row(input, row_size, mult, shift, diff_min, output);
+        softmax_row(input, row_size, &by, output);
         input += row_size;
         output += row_size;
     }

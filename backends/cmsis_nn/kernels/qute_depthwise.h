@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the depthwise kernels share. */
+/* The kernels behind arm_depthwise_conv_wrapper_s8, one output row at a time, and what they share. */
 #ifndef QUTE_DEPTHWISE_H
 #define QUTE_DEPTHWISE_H
 
@@ -22,49 +22,67 @@ typedef struct {
     const int32_t *bias;
     const cmsis_nn_dims *output_dims;
     int8_t *output;
+    uint32_t *scratch; /* qute_depthwise_scratch bytes */
+    int32_t can_scale; /* whether qute_scaling.h holds for all channels */
 } qute_depthwise;
 
-/* The part of a window that lies inside the map: where its first tap is in the input and in the filter, channel
- * 0, and bytes from tap to tap. */
-typedef struct {
-    const int8_t *input;
-    const int8_t *filter;
-    int32_t rows;
-    int32_t columns;
-    int32_t input_row_step;
-    int32_t input_column_step;
-    int32_t filter_row_step;
-    int32_t filter_column_step;
-} qute_depthwise_window;
+/* Whether there is qute_depthwise_row_s8x4. Without optimisation its assembly would not find enough registers. */
+#if QUTE_DSP && defined(__OPTIMIZE__)
+#define QUTE_DEPTHWISE_S8X4 1
+#else
+#define QUTE_DEPTHWISE_S8X4 0
+#endif
 
-/* The four channels from `channel` on, of all pixels, for a channel multiplier of 1. DSP only. */
-void qute_depthwise_s8x4(const qute_depthwise *call, int32_t channel);
+/* Taps for which qute_depthwise_row_s8x4 needs no scratch. */
+#define QUTE_DEPTHWISE_TAPS_ON_STACK 9
 
-QUTE_INLINE void qute_depthwise_steps(const qute_depthwise *call, qute_depthwise_window *window)
+/* Whether qute_depthwise_row_s8x4 computes calls of this kind, given its scratch. */
+QUTE_INLINE int qute_depthwise_is_s8x4(const cmsis_nn_dw_conv_params *params, const cmsis_nn_dims *input_dims)
 {
-    const int32_t channels = call->input_dims->c;
-    window->input_column_step = call->params->dilation.w * channels;
-    window->input_row_step = call->params->dilation.h * call->input_dims->w * channels;
-    window->filter_column_step = channels * call->params->ch_mult;
-    window->filter_row_step = call->filter_dims->w * window->filter_column_step;
+    return QUTE_DEPTHWISE_S8X4 && params->ch_mult == 1 && input_dims->c >= 4;
 }
 
-/* Places the window whose first tap is pixel (y, x). One that lies outside has no rows. */
-QUTE_INLINE void qute_depthwise_place(
-    const qute_depthwise *call, int32_t y, int32_t x, qute_taps rows, qute_taps columns, qute_depthwise_window *window)
+/* Bytes of its scratch: never more than Arm's library asks for, which has none for dilated kernels. */
+QUTE_INLINE int32_t qute_depthwise_scratch(const cmsis_nn_dw_conv_params *params,
+                                           const cmsis_nn_dims *input_dims,
+                                           const cmsis_nn_dims *filter_dims)
 {
-    const cmsis_nn_tile dilation = call->params->dilation;
-    window->rows = rows.end - rows.begin;
-    window->columns = columns.end - columns.begin;
-    window->input = call->input;
-    window->filter = call->filter;
-    if (window->rows > 0 && window->columns > 0) {
-        const int32_t pixel = (y + rows.begin * dilation.h) * call->input_dims->w + x + columns.begin * dilation.w;
-        window->input += pixel * call->input_dims->c;
-        window->filter += rows.begin * window->filter_row_step + columns.begin * window->filter_column_step;
-    } else {
-        window->rows = 0;
+    const int32_t taps = filter_dims->h * filter_dims->w;
+    const int is_dilated = params->dilation.h != 1 || params->dilation.w != 1;
+    if (!qute_depthwise_is_s8x4(params, input_dims) || is_dilated || taps <= QUTE_DEPTHWISE_TAPS_ON_STACK) {
+        return 0;
     }
+    return 2 * 4 * taps;
+}
+
+/* Output row `out_y` of any call. */
+void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y);
+
+/* The whole row, four channels at a time, where qute_depthwise_is_s8x4. */
+void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y);
+
+/* Sums of four channels, to which the bias is added, as bytes of the output. DSP only. */
+void qute_depthwise_store_s8x4(const qute_depthwise *call, int32_t channel, const int32_t sums[4], int8_t *output);
+
+/* The rows of the window of output row `out_y` that lie inside the map. */
+QUTE_INLINE qute_taps qute_depthwise_rows(const qute_depthwise *call, int32_t out_y)
+{
+    const int32_t y = out_y * call->params->stride.h - call->params->padding.h;
+    return qute_valid_taps(y, call->filter_dims->h, call->params->dilation.h, call->input_dims->h);
+}
+
+/* The row of the map where `rows`, as above, begin; row 0 if there are none. */
+QUTE_INLINE int32_t qute_depthwise_first_row(const qute_depthwise *call, int32_t out_y, qute_taps rows)
+{
+    const int32_t y = out_y * call->params->stride.h - call->params->padding.h + rows.begin * call->params->dilation.h;
+    return rows.begin < rows.end ? y : 0;
+}
+
+/* The columns of the window of output column `out_x` that lie inside the map. */
+QUTE_INLINE qute_taps qute_depthwise_columns(const qute_depthwise *call, int32_t out_x)
+{
+    const int32_t x = out_x * call->params->stride.w - call->params->padding.w;
+    return qute_valid_taps(x, call->filter_dims->w, call->params->dilation.w, call->input_dims->w);
 }
 
 #ifdef __cplusplus

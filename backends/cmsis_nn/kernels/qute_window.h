@@ -1,5 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Which taps of a sliding window lie inside the map. */
+/* Which taps of a sliding window lie inside the map.
+ *
+ * What kernels of windows (depthwise convolutions, pools) keep to, so that an output may overlap an input:
+ * output rows are written in order, and once a byte of output row r is written, the kernel reads only input rows
+ * that row r or a later one needs. Within a row it may go through the map in any order, several times. Elementwise
+ * kernels and lookups read element i before they write it, in order, and never again.
+ */
 #ifndef QUTE_WINDOW_H
 #define QUTE_WINDOW_H
 
