@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from qutec.program.elementwise_calls import Add, Mul
-from qutec.program.flat_calls import Concat, Copy, Fill, FullyConnected, Gather, Lookup, Softmax
+from qutec.program.flat_calls import Concat, Copy, Fill, FullyConnected, Gather, Lookup, Move, Softmax
 from qutec.program.head_calls import HeadFeatures, HeadLogits, HeadUncertainty, feature_bound, logit_bound
 from qutec.program.kernel_call import Indices, KernelCall
 from qutec.program.tensors import (
@@ -57,6 +57,7 @@ __all__ = [
     "KernelCall",
     "Lookup",
     "MaxPool2D",
+    "Move",
     "Mul",
     "Pair",
     "Port",
@@ -83,6 +84,7 @@ Call: TypeAlias = (
     | Concat
     | Copy
     | Gather
+    | Move
     | Fill
     | HeadFeatures
     | HeadLogits
