@@ -60,6 +60,13 @@ class ExitsName(StrEnum):
     ALL = "all"
 
 
+class GoalName(StrEnum):
+    """What `qutec compile` makes the memory plan good at."""
+
+    SPEED = "speed"
+    SRAM = "sram"
+
+
 class CompilerName(StrEnum):
     """The cross compilers that `qutec run` knows."""
 
@@ -176,6 +183,16 @@ def compile_command(
     abstain: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Confidence below which a mean sets its abstain flag.")
     ] = 0.0,
+    optimize: Annotated[
+        GoalName,
+        typer.Option(help="speed: the fastest plan that fits; sram: the smallest arena, with a few moves."),
+    ] = GoalName.SPEED,
+    keep_input: Annotated[
+        bool, typer.Option("--keep-input", help="Do not reuse the memory of the inputs.")
+    ] = False,
+    plan_seconds: Annotated[
+        float, typer.Option(help="How long to search for a smaller arena, counted in steps.")
+    ] = 10.0,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -198,6 +215,9 @@ def compile_command(
         name=name,
         exits=exits.value,
         abstain=abstain,
+        optimize=optimize.value,
+        keep_input=keep_input,
+        plan_seconds=plan_seconds,
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),

@@ -27,12 +27,20 @@ from qutec.lower import lower
 from qutec.passes.merge_heads import MergeHeadsPass
 from qutec.passes.quantize import is_quantized
 from qutec.passes.select_exits import ExitMode, SelectExitsPass
-from qutec.planner import Plan, explain_misfit, plan_program
+from qutec.planner import DEFAULT_PLAN_SECONDS, LAYERWISE, Goal, Plan, explain_misfit, plan_network
 from qutec.ports import PortInfo
 from qutec.program import Call, Int8Array, Program, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
-from qutec.report import SCHEMA_VERSION, BufferReport, LayerReport, Report, report_html, report_text
-from qutec.targets import parse_size
+from qutec.report import (
+    SCHEMA_VERSION,
+    BufferReport,
+    LayerReport,
+    Report,
+    TechniqueReport,
+    report_html,
+    report_text,
+)
+from qutec.targets import Core, parse_size
 from qutec.targets import target as find_target
 
 __all__ = ["compile_model"]
@@ -55,6 +63,9 @@ def compile_model(
     name: str | None = None,
     exits: ExitChoice = "auto",
     abstain: float = 0.0,
+    optimize: str | Goal = Goal.SPEED,
+    keep_input: bool = False,
+    plan_seconds: float = DEFAULT_PLAN_SECONDS,
     simplify: bool = True,
     dump: str | Path | None = None,
     progress: bool = False,
@@ -74,6 +85,11 @@ def compile_model(
             all exits, both with their uncertainty; "final": the final exit alone; "all": every output as it
             is. "auto" is "qute" for a network with early views, else "all".
         abstain: confidence below which a mean sets its abstain flag; 0 never does.
+        optimize: "speed" takes the fastest plan that fits `sram`; "sram" the smallest, at the price of moving
+            some buffers within the arena.
+        keep_input: leave the input buffers as they are, so that a caller may run the same input again.
+        plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
+            plan does not depend on the machine: the time is counted in steps.
         simplify: run onnx-simplifier, checked against the original.
         dump: a folder for one numbered .onnx for each step of the graph.
         progress: show progress bars on stderr.
@@ -93,9 +109,14 @@ def compile_model(
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    program = prepare(lower(quantized, name or loaded.name), chosen.core)
-    scratch = [scratch_bytes(call, chosen.core) for call in program.calls]
-    plan = plan_program(program, scratch)
+    program, scratch, plan = _planned(
+        prepare(lower(quantized, name or loaded.name), chosen.core),
+        chosen.core,
+        Goal(optimize),
+        sram_budget,
+        keep_input,
+        plan_seconds,
+    )
     prefix = c_identifier(name or loaded.name)
     qutec_version = version("qutec")
     command = command or f"qutec.compile({loaded.name}, target={target})"
@@ -121,7 +142,8 @@ def compile_model(
         arena_bytes=plan.arena_bytes,
         arena_lower_bound_bytes=plan.lower_bound_bytes,
         arena_optimal=plan.optimal,
-        arena_layerwise_bytes=plan.arena_bytes,
+        arena_layerwise_bytes=_layerwise_bytes(plan),
+        arena_techniques=tuple(TechniqueReport(t.name, t.arena_bytes, t.optimal) for t in plan.techniques),
         stack_estimate_bytes=stack_bytes(program.calls, chosen.core),
         sram_bytes=plan.arena_bytes + _CONTEXT_BYTES + stack_bytes(program.calls, chosen.core),
         sram_budget_bytes=sram_budget,
@@ -143,6 +165,35 @@ def compile_model(
         "report.html": report_html(report, plan),
     }
     return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
+
+
+def _planned(
+    program: Program,
+    core: Core,
+    goal: Goal,
+    sram_budget: int | None,
+    keep_input: bool,
+    seconds: float,
+) -> tuple[Program, tuple[int, ...], Plan]:
+    """The program in its final order, the scratch of its calls, and its plan."""
+    if not seconds > 0:
+        raise UsageError(f"plan_seconds must be above 0, not {seconds:g}")
+    outside = _CONTEXT_BYTES + stack_bytes(program.calls, core)
+    planned = plan_network(
+        program,
+        [scratch_bytes(call, core) for call in program.calls],
+        core=core,
+        goal=goal,
+        arena_limit=None if sram_budget is None else sram_budget - outside,
+        keep_input=keep_input,
+        seconds=seconds,
+    )
+    return planned.program, planned.scratch, planned.plan
+
+
+def _layerwise_bytes(plan: Plan) -> int:
+    """The smallest arena without overlap."""
+    return min(t.arena_bytes for t in plan.techniques if t.name in LAYERWISE)
 
 
 def _with_exits(

@@ -3,16 +3,17 @@
 One order is stated for each kind of call that holds for every kernel that may be linked: the bundled ones,
 in plain C and with the DSP extension, and Arm's CMSIS-NN (read from v4.1.0 to v7) in plain C, with the DSP
 extension and with Helium. Where they differ the weakest is stated. docs/architecture.md has the rules as a
-contract for whoever writes a kernel; `tests/backends/test_access_order.py` watches every access of the emulated
-kernels against it.
+contract for whoever writes a kernel; `tests/backends/test_access_order.py` watches every access of the
+emulated kernels against it.
 
 What was read in Arm's sources:
 
 - Convolutions gather the columns of two (Helium: four) output pixels before they write these pixels. 1xN
   kernels on Helium read the map itself, four pixels at a time. Grouped ones walk the map once for each group.
 - Pointwise convolutions walk all output pixels that they are given once for every two channels (Helium: four
-  pixels at a time, all channels). With a stride they are given one output row at a time, else the whole map; so
-  the emitter hands a map that overlaps to Arm's library in blocks (`qutec.planner.overlap.pointwise_block`).
+  pixels at a time, all channels). With a stride they are given one output row at a time, else the whole map;
+  so the emitter hands a map that overlaps to Arm's library in blocks
+  (`qutec.planner.overlap.pointwise_block`).
 - Depthwise convolutions go pixel by pixel; on Helium above 124 channels once over the map for each 124.
 - Pools go pixel by pixel; the maximum is built up in the output, and clamped there at the end.
 - Dense layers read their input vector once for every few outputs.
@@ -46,7 +47,8 @@ from qutec.targets import Core
 __all__ = ["PIXELS_IN_FLIGHT", "AccessOrder", "Ranges", "access_order", "is_pointwise"]
 
 Ranges = npt.NDArray[np.int64]
-"""[steps, 2]: first byte and one past the last, counted from the start of a tensor; empty where they agree."""
+"""[steps, 2]: first byte and one past the last, counted from the start of a tensor; empty where they
+agree."""
 
 PIXELS_IN_FLIGHT = 4
 """Output pixels (or rows of a dense layer) that a kernel may compute side by side, writing some of their
@@ -228,5 +230,3 @@ def _convolution(call: Conv2D) -> AccessOrder:
     last = np.where(empty, first, last)
     read = np.stack([first.ravel(), last.ravel()], axis=1) * channels
     return AccessOrder(_blocks(out_height * out_width, out_channels), (read,), PIXELS_IN_FLIGHT - 1)
-
-

@@ -85,8 +85,8 @@ def plan_program(
 def solve(flow: Flow, effort: Effort) -> Solution:
     """The smallest arena over every order that the flow allows, or the best found and a bound.
 
-    The order that needs least comes first. Where its best placement does not meet its bound, every other order
-    that might is placed as well.
+    The order that needs least comes first. Where its best placement does not meet its bound, every other
+    order that might is placed as well.
     """
     stage = effort.share(_ORDER_SHARE)
     found = best_order(flow, stage)

@@ -38,7 +38,8 @@ def _padded(size: int, granule: int) -> int:
 class _Holes:
     """Free runs of memory, the last one without end; a tree over slots finds one that is large enough.
 
-    Which hole sits in which slot depends on what was given back before, not on its place. Each step is O(log n).
+    Which hole sits in which slot depends on what was given back before, not on its place. Each step is O(log
+    n).
     """
 
     def __init__(self, capacity: int) -> None:

@@ -1,9 +1,10 @@
 """Exact placement: whether the items of a problem fit below a limit, by branch and bound.
 
 Every conflict is a choice, one item above the other or below it; a set of choices is a system of differences
-whose least solution is found by propagation. Each item has a window of offsets; a choice that would leave some
-window empty is refused, and where only one is left it is taken. When the lowest offsets of all windows satisfy
-every conflict they are a solution; else the search branches on the conflict that they violate with the least room.
+whose least solution is found by propagation. Each item has a window of offsets; a choice that would leave
+some window empty is refused, and where only one is left it is taken. When the lowest offsets of all windows
+satisfy every conflict they are a solution; else the search branches on the conflict that they violate with
+the least room.
 """
 
 from __future__ import annotations
@@ -191,4 +192,3 @@ def _up(offset: int, item: Item) -> int:
 
 def _down(offset: int, item: Item) -> int:
     return offset // item.alignment * item.alignment
-

@@ -1,13 +1,13 @@
 """First-fit placement, improved by a bounded local search.
 
-Items are placed one after the other, each at the lowest offset that nothing placed before it excludes. Only the
-order matters, and without overlap some order reaches the optimum: that of the offsets in an optimal placement,
-since then every item finds its optimal offset free or finds a lower one. So the search is one over orders: a few
-that are known to be good, then a hill climb from them.
+Items are placed one after the other, each at the lowest offset that nothing placed before it excludes. Only
+the order matters, and without overlap some order reaches the optimum: that of the offsets in an optimal
+placement, since then every item finds its optimal offset free or finds a lower one. So the search is one over
+orders: a few that are known to be good, then a hill climb from them.
 
-Placing an item costs a sort of what it conflicts with, whatever the number of items; the conflicts are found once,
-by a sweep over time. So a pass over n items takes n log n where the number of buffers live at a time is bounded,
-as it is in networks. Where it is not, `place_by_time` needs no list of conflicts.
+Placing an item costs a sort of what it conflicts with, whatever the number of items; the conflicts are found
+once, by a sweep over time. So a pass over n items takes n log n where the number of buffers live at a time is
+bounded, as it is in networks. Where it is not, `place_by_time` needs no list of conflicts.
 
 The result is deterministic, and the effort is counted in placements, not in seconds.
 """
@@ -141,11 +141,7 @@ class _Search:
         """Positions in the order of the items that reach the peak."""
         top = self._arena(placement.peak) - self._problem.flow.alignment.arena
         items = self._problem.items
-        return [
-            position
-            for position, i in enumerate(order)
-            if placement.offsets[i] + items[i].bytes > top
-        ]
+        return [position for position, i in enumerate(order) if placement.offsets[i] + items[i].bytes > top]
 
 
 def _contention(problem: Problem) -> list[int]:

@@ -114,9 +114,7 @@ def build_flow(
         writes=writes,
         scratch=tuple(scratch),
         before=_predecessors(program, reads, writes, buffers),
-        near=tuple(
-            _near(call, number, buffers, sharing, core, alignment.granule) for call in program.calls
-        ),
+        near=tuple(_near(call, number, buffers, sharing, core, alignment.granule) for call in program.calls),
         alignment=alignment,
     )
 
@@ -171,9 +169,7 @@ def _check_written(
     for i, call in enumerate(program.calls):
         for b in reads[i]:
             if b not in written:
-                raise PlanError(
-                    f"call {i} ({call.name}) reads {buffers[b].name} before any call wrote it"
-                )
+                raise PlanError(f"call {i} ({call.name}) reads {buffers[b].name} before any call wrote it")
         written.add(writes[i])
     for i, buffer in enumerate(buffers):
         if buffer.name in held and i not in written:

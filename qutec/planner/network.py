@@ -1,10 +1,11 @@
-"""Everything decided about a network's memory: the order of its calls, where outputs overlap inputs, and moves.
+"""Everything decided about a network's memory: the order of its calls, where outputs overlap inputs, and
+moves.
 
-Kernels run from low to high addresses, so an output that overlaps its input lies below it, and a chain of calls
-drifts to the start of the arena. There a `Move` takes the buffer back up, at the price of a copy within the
-arena. Moves cost instructions (a fraction of a percent), all else is free, so they are made only where asked for:
-`Goal.SRAM` makes the arena as small as they can, and then leaves out those that it does not need; `Goal.SPEED`
-makes as few as the given limit needs, and none without a limit.
+Kernels run from low to high addresses, so an output that overlaps its input lies below it, and a chain of
+calls drifts to the start of the arena. There a `Move` takes the buffer back up, at the price of a copy within
+the arena. Moves cost instructions (a fraction of a percent), all else is free, so they are made only where
+asked for: `Goal.SRAM` makes the arena as small as they can, and then leaves out those that it does not need;
+`Goal.SPEED` makes as few as the given limit needs, and none without a limit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ from qutec.planner.validate import validate_plan
 from qutec.program import Buffer, BufferKind, Call, Move, Program, Tensor
 from qutec.targets import Core
 
-__all__ = ["Goal", "PlannedNetwork", "plan_network"]
+__all__ = ["LAYERWISE", "Goal", "PlannedNetwork", "plan_network"]
+
+LAYERWISE = ("whole buffers", "in place")
+"""Names of the techniques without overlap."""
 
 _TECHNIQUE_SHARE = 0.15
 """Of the effort, for each of the plans that only tell what a technique saves."""
@@ -75,7 +79,8 @@ def plan_network(
         goal: see `Goal`.
         arena_limit: bytes that the arena may have. A plan that needs more is returned all the same.
         keep_input: whether the caller wants its inputs back after the last call.
-        seconds: how long to search where the optimum is not found at once, as steps (`Effort`): the plan is the
+        seconds: how long to search where the optimum is not found at once, as steps (`Effort`): the plan is
+        the
             same on every machine.
         alignment: of the arena, buffers and scratch.
 
@@ -91,7 +96,7 @@ def plan_network(
     effort = Effort.of_seconds(seconds)
     techniques = [
         _technique(name, solve(flow_of(program, scratch, sharing), effort.share(_TECHNIQUE_SHARE)))
-        for name, sharing in (("whole buffers", Sharing.NONE), ("in place", Sharing.IN_PLACE))
+        for name, sharing in zip(LAYERWISE, (Sharing.NONE, Sharing.IN_PLACE), strict=True)
     ]
 
     def solved(program: Program, scratch: Sequence[int], effort: Effort) -> _Candidate:
@@ -168,11 +173,7 @@ def _movable(flow: Flow) -> list[str]:
     sources = {near.source for pairs in flow.near for near in pairs if near.below < flow.sizes[near.source]}
     targets = {near.target for pairs in flow.near for near in pairs}
     writers = [flow.writes.count(b) for b in range(len(flow.sizes))]
-    found = [
-        b
-        for b in sources & targets
-        if writers[b] == 1 and not flow.held[b] and not flow.is_input[b]
-    ]
+    found = [b for b in sources & targets if writers[b] == 1 and not flow.held[b] and not flow.is_input[b]]
     return [flow.names[b] for b in sorted(found, key=lambda b: (-flow.sizes[b], b))]
 
 
@@ -191,9 +192,7 @@ def _with_moves(
         if name in names:
             moved = f"{name}.moved"
             buffers[moved] = Buffer(moved, buffers[name].bytes, BufferKind.INTERNAL)
-            calls.append(
-                Move(f"{call.name}.move", Tensor(name), Tensor(moved), buffers[name].bytes)
-            )
+            calls.append(Move(f"{call.name}.move", Tensor(name), Tensor(moved), buffers[name].bytes))
             sizes.append(0)
             new_name[name] = moved
     return replace(program, buffers=buffers, calls=tuple(calls)), tuple(sizes)

@@ -8,8 +8,8 @@ end, w0(s) >= d + q(s). The first for all s is d >= below, the second is -d >= a
 
     below = max over s of w1(s) - p(s)        above = max over s of q(s) - w0(s)
 
-Both are the smallest such distances, given the order. Tensors that do not share a byte satisfy one of the two,
-so nothing is lost by asking for them always.
+Both are the smallest such distances, given the order. Tensors that do not share a byte satisfy one of the
+two, so nothing is lost by asking for them always.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ class Overlap:
 
 
 def safe_overlap(call: Call, core: Core | None = None) -> tuple[Overlap, ...]:
-    """For each of `call.reads`: where the output may be on a core (None: on any), if nobody reads it later."""
+    """For each of `call.reads`: where the output may be on a core (None: on any), if nobody reads it
+    later.
+    """
     order = access_order(call, core)
     return tuple(_distances(order, k) for k in range(len(order.read)))
 
@@ -91,5 +93,3 @@ def pointwise_block(call: Conv2D, distance: int) -> int:
         ):
             return block
     raise ValueError(f"{call.name}: the output is {distance} bytes below the input, which is too near")
-
-

@@ -91,8 +91,8 @@ class Plan:
     allocations: tuple[Allocation, ...]
     """Everything that takes arena, buffers in program order, then scratch in call order."""
     live_bytes: tuple[int, ...]
-    """What each call needs in this order, wherever things are placed: scratch included, every allocation padded
-    to `alignment.granule`, less what its output may share with inputs that end there."""
+    """What each call needs in this order, wherever things are placed: scratch included, every allocation
+    padded to `alignment.granule`, less what its output may share with inputs that end there."""
     alignment: Alignment = field(default_factory=Alignment)
     techniques: tuple[Technique, ...] = ()
     """What each technique saved, from whole buffers to all; empty where only one plan was made."""

@@ -5,13 +5,13 @@ and an output of the call make, where the input dies: `Nearness` says how far th
 
     offset(j) >= offset(i) + apart(i, j)   or   offset(i) >= offset(j) + apart(j, i)
 
-with apart(i, j) = bytes(i) in general. An output written in place of its input is the case where one of the two
-numbers is 0.
+with apart(i, j) = bytes(i) in general. An output written in place of its input is the case where one of the
+two numbers is 0.
 
-Lower bound: items live at one call that may not overlap take the sum of their sizes, padded to the granule that
-all offsets are multiples of, less the padding of the topmost, which rounding the arena up to its own alignment
-restores. The output of the call saves at most what it can have in common with each dying input, and no more than
-its own size.
+Lower bound: items live at one call that may not overlap take the sum of their sizes, padded to the granule
+that all offsets are multiples of, less the padding of the topmost, which rounding the arena up to its own
+alignment restores. The output of the call saves at most what it can have in common with each dying input, and
+no more than its own size.
 """
 
 from __future__ import annotations

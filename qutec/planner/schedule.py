@@ -1,10 +1,10 @@
 """The order of calls that needs least memory.
 
 A state is the set of calls that are done; what is live then depends on nothing else. So the order with the
-lowest peak of `call_need` is a path through the states whose highest call is lowest, and best-first search finds
-it: states are visited in the order of the peak that leads to them. Chains collapse: a call that needs no more
-than the peak so far, leaves no more memory live than it found, and alone writes its output is done at once, since
-doing it earlier in any continuation raises nothing that is live later.
+lowest peak of `call_need` is a path through the states whose highest call is lowest, and best-first search
+finds it: states are visited in the order of the peak that leads to them. Chains collapse: a call that needs
+no more than the peak so far, leaves no more memory live than it found, and alone writes its output is done at
+once, since doing it earlier in any continuation raises nothing that is live later.
 
 The search is given up when its effort is spent; the peak that it had reached by then is a bound that no order
 beats. What is found is never worse than the program's own order or the greedy one.
@@ -91,14 +91,15 @@ class States:
             left -= self._sizes[target]
         if state == 0:
             unread = (b for b, is_input in enumerate(self.flow.is_input) if is_input and b != target)
-            left -= sum(
-                self._sizes[b] for b in unread if b not in dying and not self.is_live(b, after)
-            )
+            left -= sum(self._sizes[b] for b in unread if b not in dying and not self.is_live(b, after))
         return need, left
 
     def writes_alone(self, call: int) -> bool:
         """Whether no other call writes into this call's output."""
-        return self._writers[self.flow.writes[call]] == 1 << call and not self.flow.is_input[self.flow.writes[call]]
+        return (
+            self._writers[self.flow.writes[call]] == 1 << call
+            and not self.flow.is_input[self.flow.writes[call]]
+        )
 
 
 def _bits(calls: Sequence[int]) -> int:

@@ -27,15 +27,14 @@ _Stamps: TypeAlias = npt.NDArray[np.int64]
 _NEVER = 0
 
 
-def validate_plan(
-    program: Program, scratch: Sequence[int], plan: Plan, core: Core | None = None
-) -> None:
+def validate_plan(program: Program, scratch: Sequence[int], plan: Plan, core: Core | None = None) -> None:
     """Check that running `program` with `plan` reads only what was written for it.
 
     `scratch[i]` is the kernel scratch of call i in bytes; `core` says whose kernels run, None: any. What is
     checked: everything is inside the arena and aligned; every byte that a call or the caller reads still
-    holds the last write to it, also when the call's own output is written over its input; scratch overlaps nothing that its call reads or writes; the plan's report (its
-    allocations and totals) agrees with its offsets.
+    holds the last write to it, also when the call's own output is written over its input; scratch overlaps
+    nothing that its call reads or writes; the plan's report (its allocations and totals) agrees with its
+    offsets.
 
     Raises:
         PlanError: names the call, the buffer and the byte of the first fault.
@@ -106,9 +105,7 @@ class _Replay:
     of a buffer which write to it was the last.
     """
 
-    def __init__(
-        self, program: Program, scratch: Sequence[int], plan: Plan, core: Core | None
-    ) -> None:
+    def __init__(self, program: Program, scratch: Sequence[int], plan: Plan, core: Core | None) -> None:
         self._program = program
         self._core = core
         self._scratch = scratch

@@ -1,7 +1,15 @@
 """What a compile tells its user: memory, flash, layers and proofs, as text, JSON and HTML."""
 
-from qutec.report.data import SCHEMA_VERSION, BufferReport, LayerReport, Report
+from qutec.report.data import SCHEMA_VERSION, BufferReport, LayerReport, Report, TechniqueReport
 from qutec.report.html import report_html
 from qutec.report.text import report_text
 
-__all__ = ["SCHEMA_VERSION", "BufferReport", "LayerReport", "Report", "report_html", "report_text"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "BufferReport",
+    "LayerReport",
+    "Report",
+    "TechniqueReport",
+    "report_html",
+    "report_text",
+]

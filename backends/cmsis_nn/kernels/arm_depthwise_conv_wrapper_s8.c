@@ -21,12 +21,12 @@ static int32_t sum_of_window(
 static void convolve_channels(const qute_depthwise *call, int32_t first)
 {
     const cmsis_nn_dw_conv_params *params = call->params;
-    int8_t *output = call->output;
+    int8_t *output = call->output + call->row * call->output_dims->w * call->output_dims->c;
     qute_depthwise_window window;
     qute_depthwise_steps(call, &window);
 
-    for (int32_t out_y = 0; out_y < call->output_dims->h; out_y++) {
-        const int32_t y = out_y * params->stride.h - params->padding.h;
+    {
+        const int32_t y = call->row * params->stride.h - params->padding.h;
         const qute_taps rows = qute_valid_taps(y, call->filter_dims->h, params->dilation.h, call->input_dims->h);
         for (int32_t out_x = 0; out_x < call->output_dims->w; out_x++) {
             const int32_t x = out_x * params->stride.w - params->padding.w;
@@ -81,14 +81,16 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
     call.output = output_data;
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
-        int32_t channel = 0;
+        for (call.row = 0; call.row < output_dims->h; call.row++) {
+            int32_t channel = 0;
 #if QUTE_DSP
-        for (; dw_conv_params->ch_mult == 1 && channel + 4 <= input_dims->c; channel += 4) {
-            qute_depthwise_s8x4(&call, channel);
-        }
+            for (; dw_conv_params->ch_mult == 1 && channel + 4 <= input_dims->c; channel += 4) {
+                qute_depthwise_s8x4(&call, channel);
+            }
 #endif
-        if (channel < input_dims->c) {
-            convolve_channels(&call, channel);
+            if (channel < input_dims->c) {
+                convolve_channels(&call, channel);
+            }
         }
         call.input += input_dims->h * input_dims->w * input_dims->c;
         call.output += output_dims->h * output_dims->w * output_dims->c;

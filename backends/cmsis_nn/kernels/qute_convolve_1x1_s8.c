@@ -143,27 +143,25 @@ void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,
     row.count = strided ? output_dims->w : input_dims->h * input_dims->w;
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
-        const int8_t *weights = filter;
-        int32_t channel = 0;
-        while (channel < out_channels) {
-            const int32_t channel_count = out_channels - channel >= 2 ? 2 : 1;
-            int32_t initial[2] = {0, 0};
-            for (int32_t c = 0; c < channel_count; c++) {
-                initial[c] = initial_sum(channels, channel + c, weights + c * depth, depth, params->input_offset);
-            }
-            row.input = input;
-            row.output = output;
-            for (int32_t y = 0; y < rows; y++) {
+        for (int32_t y = 0; y < rows; y++) {
+            const int8_t *weights = filter;
+            int32_t channel = 0;
+            row.input = input + y * params->stride.h * input_dims->w * depth;
+            row.output = output + y * output_dims->w * out_channels;
+            while (channel < out_channels) {
+                const int32_t channel_count = out_channels - channel >= 2 ? 2 : 1;
+                int32_t initial[2] = {0, 0};
+                for (int32_t c = 0; c < channel_count; c++) {
+                    initial[c] = initial_sum(channels, channel + c, weights + c * depth, depth, params->input_offset);
+                }
                 if (channel_count == 2) {
                     convolve_channels(&row, channels, channel, weights, initial, 2);
                 } else {
                     convolve_channels(&row, channels, channel, weights, initial, 1);
                 }
-                row.input += params->stride.h * input_dims->w * depth;
-                row.output += output_dims->w * out_channels;
+                weights += channel_count * depth;
+                channel += channel_count;
             }
-            weights += channel_count * depth;
-            channel += channel_count;
         }
         input += map_bytes;
         output += output_dims->h * output_dims->w * out_channels;

@@ -22,6 +22,8 @@ typedef struct {
     const int32_t *bias;
     const cmsis_nn_dims *output_dims;
     int8_t *output;
+    /* The output row to compute: rows are finished one after the other. */
+    int32_t row;
 } qute_depthwise;
 
 /* The part of a window that lies inside the map: where its first tap is in the input and in the filter, channel
@@ -37,7 +39,7 @@ typedef struct {
     int32_t filter_column_step;
 } qute_depthwise_window;
 
-/* The four channels from `channel` on, of all pixels, for a channel multiplier of 1. DSP only. */
+/* The four channels from `channel` on, of the pixels of one row, for a channel multiplier of 1. DSP only. */
 void qute_depthwise_s8x4(const qute_depthwise *call, int32_t channel);
 
 QUTE_INLINE void qute_depthwise_steps(const qute_depthwise *call, qute_depthwise_window *window)

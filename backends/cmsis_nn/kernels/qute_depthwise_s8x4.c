@@ -98,15 +98,15 @@ void qute_depthwise_s8x4(const qute_depthwise *call, int32_t channel)
     const int32_t is_3x3 = call->filter_dims->h == KERNEL_3X3 && call->filter_dims->w == KERNEL_3X3;
     const int32_t inner_width = call->input_dims->w - (KERNEL_3X3 - 1) * params->dilation.w;
     const int32_t channels = call->input_dims->c;
-    int8_t *output = call->output + channel;
+    int8_t *output = call->output + call->row * call->output_dims->w * channels + channel;
     qute_depthwise_window window;
     block b;
 
     start_block(call, channel, is_3x3, &b);
     qute_depthwise_steps(call, &window);
 
-    for (int32_t out_y = 0; out_y < call->output_dims->h; out_y++) {
-        const int32_t y = out_y * params->stride.h - params->padding.h;
+    {
+        const int32_t y = call->row * params->stride.h - params->padding.h;
         const qute_taps rows = qute_valid_taps(y, call->filter_dims->h, params->dilation.h, call->input_dims->h);
         const int32_t inner_row = is_3x3 && rows.end - rows.begin == KERNEL_3X3;
         int32_t x = -params->padding.w;
