@@ -249,13 +249,13 @@ def _boxes(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[st
 
 def _hand_overs(plan: Plan) -> tuple[set[str], set[str]]:
     """The buffers that end where another begins on some of their bytes, and those others."""
-    buffers = [a for a in plan.allocations if a.scratch_of is None and a.bytes and a.first_use < a.last_use]
+    buffers = [a for a in plan.allocations if a.scratch_of is None and a.bytes]
     beginning: dict[int, list[Allocation]] = {}
     for a in buffers:
         beginning.setdefault(a.first_use, []).append(a)
     continued, continues = set(), set()
     for a in buffers:
-        for b in beginning.get(a.last_use, ()):
+        for b in beginning.get(a.last_use, ()) if a.first_use < a.last_use else ():
             if a.offset < b.offset + b.bytes and b.offset < a.offset + a.bytes:
                 continued.add(a.name)
                 continues.add(b.name)
