@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from qutec.planner.certain import certain_conflicts
+from qutec.planner.conflicts import conflicts_of
 from qutec.planner.effort import Effort
 from qutec.planner.exact import Verdict, fit_below
 from qutec.planner.first_fit import Placement, improve
@@ -93,7 +95,9 @@ def solve(flow: Flow, effort: Effort) -> Solution:
     best = _place(flow, found.calls, effort)
     bound = flow.arena_bytes(found.bound)
     if best.arena_bytes > bound and flow.calls <= _MOST_EXACT_ITEMS:
-        return _over_orders(flow, best, bound, effort)
+        bound = _raised(flow, bound, best.arena_bytes, effort)
+        if best.arena_bytes > bound:
+            return _over_orders(flow, best, bound, effort)
     return replace(best, lower_bound=min(bound, best.arena_bytes))
 
 
@@ -104,11 +108,27 @@ def _place(flow: Flow, order: tuple[int, ...], effort: Effort) -> Solution:
     return _refined(Solution(order, problem, placement, problem.lower_bound), effort)
 
 
+def _raised(flow: Flow, bound: int, arena: int, effort: Effort) -> int:
+    """The bound, raised as far as what excludes each other in every order allows; at most `arena`."""
+    step = flow.alignment.arena
+    items, conflicts = certain_conflicts(flow)
+    while bound < arena:
+        # The arena itself first: if all below it is excluded, nothing is left to ask.
+        limit = arena - step
+        if fit_below(items, conflicts, limit, effort.share(0.1)) is Verdict.IMPOSSIBLE:
+            return arena
+        arena = (bound + limit) // 2 // step * step
+    return bound
+
+
 def _refined(solution: Solution, effort: Effort) -> Solution:
     """Ask for less and less arena until that is impossible or the effort is spent."""
     problem = solution.problem
+    conflicts = None
     while not solution.optimal and len(problem.items) <= _MOST_EXACT_ITEMS:
-        found = fit_below(problem, solution.arena_bytes - problem.flow.alignment.arena, effort)
+        conflicts = conflicts or conflicts_of(problem)
+        limit = solution.arena_bytes - problem.flow.alignment.arena
+        found = fit_below(problem.items, conflicts, limit, effort)
         if found is Verdict.UNDECIDED:
             break
         if found is Verdict.IMPOSSIBLE:
@@ -131,7 +151,8 @@ def _over_orders(flow: Flow, best: Solution, bound: int, effort: Effort) -> Solu
         if (signature := _signature(order, problem)) in seen:
             continue
         seen.add(signature)
-        found = fit_below(problem, best.arena_bytes - flow.alignment.arena, effort.share(0.5))
+        limit = best.arena_bytes - flow.alignment.arena
+        found = fit_below(problem.items, conflicts_of(problem), limit, effort.share(0.5))
         if found is Verdict.UNDECIDED:
             complete = False
         elif found is not Verdict.IMPOSSIBLE:

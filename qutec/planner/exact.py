@@ -1,4 +1,4 @@
-"""Exact placement: whether the items of a problem fit below a limit, by branch and bound.
+"""Exact placement: whether items fit below a limit, by branch and bound.
 
 Every conflict is a choice, one item above the other or below it; a set of choices is a system of differences
 whose least solution is found by propagation. Each item has a window of offsets; a choice that would leave
@@ -9,12 +9,13 @@ the least room.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from qutec.planner.conflicts import conflicts_of
+from qutec.planner.conflicts import Conflict
 from qutec.planner.effort import Effort
-from qutec.planner.problem import Item, Problem
+from qutec.planner.problem import Item
 
 __all__ = ["Verdict", "fit_below"]
 
@@ -45,12 +46,11 @@ class _Pair:
     under: int
 
 
-def fit_below(problem: Problem, limit: int, effort: Effort) -> tuple[int, ...] | Verdict:
+def fit_below(
+    items: Sequence[Item], conflicts: Sequence[Sequence[Conflict]], limit: int, effort: Effort
+) -> tuple[int, ...] | Verdict:
     """Offsets of all items whose ends are at most `limit`, or why there are none."""
-    if problem.lower_bound > problem.flow.arena_bytes(limit):
-        return Verdict.IMPOSSIBLE
-    search = _Search(problem, limit, effort)
-    return search.run()
+    return _Search(items, conflicts, limit, effort).run()
 
 
 @dataclass(slots=True)
@@ -64,12 +64,18 @@ class _Node:
 
 
 class _Search:
-    def __init__(self, problem: Problem, limit: int, effort: Effort) -> None:
-        self._items = problem.items
+    def __init__(
+        self,
+        items: Sequence[Item],
+        conflicts: Sequence[Sequence[Conflict]],
+        limit: int,
+        effort: Effort,
+    ) -> None:
+        self._items = items
         self._effort = effort
         self._limit = limit
-        self._pairs = _pairs(problem)
-        self._of: list[list[int]] = [[] for _ in problem.items]
+        self._pairs = _pairs(conflicts)
+        self._of: list[list[int]] = [[] for _ in items]
         for p, pair in enumerate(self._pairs):
             self._of[pair.i].append(p)
             self._of[pair.j].append(p)
@@ -179,8 +185,7 @@ class _Search:
         return worst
 
 
-def _pairs(problem: Problem) -> list[_Pair]:
-    conflicts = conflicts_of(problem)
+def _pairs(conflicts: Sequence[Sequence[Conflict]]) -> list[_Pair]:
     return [
         _Pair(i, c.other, c.over, c.under) for i, found in enumerate(conflicts) for c in found if c.other < i
     ]
