@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from qutec.planner.certain import certain_conflicts
+from qutec.planner.certain import certain_conflicts, last_readers
 from qutec.planner.conflicts import conflicts_of
 from qutec.planner.effort import Effort
 from qutec.planner.exact import Verdict, fit_below
@@ -143,9 +143,35 @@ def _placement(problem: Problem, offsets: tuple[int, ...]) -> Placement:
 
 
 def _over_orders(flow: Flow, best: Solution, bound: int, effort: Effort) -> Solution:
-    """Place every order whose needs are below the arena found; orders with the same lifetimes only once."""
-    seen = {_signature(best.order, best.problem)}
-    complete = best.optimal
+    """Look for something smaller in every order.
+
+    Orders are parted by which call reads a buffer last; a part whose certain conflicts exclude a smaller arena
+    is done with. What is left is tried order by order, orders with the same lifetimes only once.
+    """
+    complete = True
+    parts = [flow]
+    while parts and best.arena_bytes > bound:
+        part = parts.pop()
+        limit = best.arena_bytes - flow.alignment.arena
+        if fit_below(*certain_conflicts(part), limit, effort.share(0.1)) is Verdict.IMPOSSIBLE:
+            continue
+        if effort.spent:
+            complete = False
+            break
+        if smaller_parts := last_readers(part):
+            parts += reversed(smaller_parts)
+            continue
+        best, all_tried = _order_by_order(part, best, bound, effort)
+        complete = complete and all_tried
+    if complete:
+        bound = best.arena_bytes
+    return replace(best, lower_bound=min(bound, best.arena_bytes))
+
+
+def _order_by_order(flow: Flow, best: Solution, bound: int, effort: Effort) -> tuple[Solution, bool]:
+    """The best solution, and whether nothing smaller is left in any order of the flow."""
+    seen: set[frozenset[tuple[int, int]]] = set()
+    complete = True
     for order in orders_below(flow, best.arena_bytes - flow.alignment.arena, effort):
         problem = build_problem(flow, order)
         if (signature := _signature(order, problem)) in seen:
@@ -156,14 +182,11 @@ def _over_orders(flow: Flow, best: Solution, bound: int, effort: Effort) -> Solu
         if found is Verdict.UNDECIDED:
             complete = False
         elif found is not Verdict.IMPOSSIBLE:
-            best = Solution(order, problem, _placement(problem, found), problem.lower_bound)
-            best = _refined(best, effort)
+            best = _refined(Solution(order, problem, _placement(problem, found), problem.lower_bound), effort)
             complete = complete and best.optimal
             if best.arena_bytes <= bound:
                 break
-    if complete and not effort.spent:
-        bound = best.arena_bytes
-    return replace(best, lower_bound=min(bound, best.arena_bytes))
+    return best, complete and not effort.spent
 
 
 def _signature(order: Sequence[int], problem: Problem) -> frozenset[tuple[int, int]]:

@@ -9,13 +9,15 @@ that they exclude is excluded for the network.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from graphlib import TopologicalSorter
 from itertools import combinations
 
 from qutec.planner.conflicts import Conflict
 from qutec.planner.flow import Flow
 from qutec.planner.problem import Item
 
-__all__ = ["certain_conflicts"]
+__all__ = ["certain_conflicts", "last_readers"]
 
 
 def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
@@ -80,14 +82,51 @@ def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
     return items, conflicts
 
 
+def last_readers(flow: Flow) -> list[Flow]:
+    """The flow in a few parts that together hold all its orders, none where there is nothing to tell apart.
+
+    A buffer that one call may overlap and that others may still read after it is in doubt; in each part
+    another of its readers is the last.
+    """
+    _, descendants = _reach(flow)
+    users, _ = _masks(flow)
+    doubtful = (
+        pair.source
+        for call, pairs in enumerate(flow.near)
+        for pair in pairs
+        if not flow.held[pair.source]
+        and not users[pair.source] & descendants[call]
+        and users[pair.source].bit_count() > 1
+        and any(
+            users[pair.source] >> other & 1 and not descendants[other] >> call & 1 and other != call
+            for other in range(flow.calls)
+        )
+    )
+    source = max(doubtful, key=lambda b: (flow.sizes[b], -b), default=None)
+    if source is None:
+        return []
+    readers = [call for call in range(flow.calls) if users[source] >> call & 1]
+    return [
+        replace(
+            flow,
+            before=tuple(
+                tuple(sorted({*before, *readers} - {last})) if call == last else before
+                for call, before in enumerate(flow.before)
+            ),
+        )
+        for last in readers
+        if not users[source] & descendants[last]
+    ]
+
+
 def _reach(flow: Flow) -> tuple[list[int], list[int]]:
-    """For each call the calls that must come before it and after it, as bits. Calls are numbered in some order."""
-    ancestors = [0] * flow.calls
-    for call, before in enumerate(flow.before):
-        for earlier in before:
+    """For each call the calls that must come before it and after it, as bits."""
+    order = list(TopologicalSorter(dict(enumerate(flow.before))).static_order())
+    ancestors, descendants = [0] * flow.calls, [0] * flow.calls
+    for call in order:
+        for earlier in flow.before[call]:
             ancestors[call] |= ancestors[earlier] | 1 << earlier
-    descendants = [0] * flow.calls
-    for call in reversed(range(flow.calls)):
+    for call in reversed(order):
         for earlier in flow.before[call]:
             descendants[earlier] |= descendants[call] | 1 << call
     return ancestors, descendants

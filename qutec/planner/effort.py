@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["STEPS_PER_SECOND", "Effort"]
 
-STEPS_PER_SECOND = 60_000
+STEPS_PER_SECOND = 40_000
 """What one second of planning is worth. A step is one buffer placed or one pair of buffers looked at by an
 exact search; a machine of 2023 does about this many in a second."""
 
