@@ -84,28 +84,28 @@ def plan_program(
     return plan
 
 
-def solve(flow: Flow, effort: Effort) -> Solution:
+def solve(flow: Flow, effort: Effort, enough: int = 0) -> Solution:
     """The smallest arena over every order that the flow allows, or the best found and a bound.
 
     The order that needs least comes first. Where its best placement does not meet its bound, every other
-    order that might is placed as well.
+    order that might is placed as well. The search ends at an arena of `enough` bytes.
     """
     stage = effort.share(_ORDER_SHARE)
     found = best_order(flow, stage)
-    best = _place(flow, found.calls, effort)
+    best = _place(flow, found.calls, effort, enough)
     bound = flow.arena_bytes(found.bound)
-    if best.arena_bytes > bound and flow.calls <= _MOST_EXACT_ITEMS:
+    if best.arena_bytes > max(bound, enough) and flow.calls <= _MOST_EXACT_ITEMS:
         bound = _raised(flow, bound, best.arena_bytes, effort)
         if best.arena_bytes > bound:
-            return _over_orders(flow, best, bound, effort)
+            return _over_orders(flow, best, bound, effort, enough)
     return replace(best, lower_bound=min(bound, best.arena_bytes))
 
 
-def _place(flow: Flow, order: tuple[int, ...], effort: Effort) -> Solution:
+def _place(flow: Flow, order: tuple[int, ...], effort: Effort, enough: int = 0) -> Solution:
     """The best placement for one order; the bound is that of the order."""
     problem = build_problem(flow, order)
-    placement = improve(problem, effort.share(_HEURISTIC_SHARE))
-    return _refined(Solution(order, problem, placement, problem.lower_bound), effort)
+    placement = improve(problem, effort.share(_HEURISTIC_SHARE), enough)
+    return _refined(Solution(order, problem, placement, problem.lower_bound), effort, enough)
 
 
 def _raised(flow: Flow, bound: int, arena: int, effort: Effort) -> int:
@@ -121,11 +121,12 @@ def _raised(flow: Flow, bound: int, arena: int, effort: Effort) -> int:
     return bound
 
 
-def _refined(solution: Solution, effort: Effort) -> Solution:
-    """Ask for less and less arena until that is impossible or the effort is spent."""
+def _refined(solution: Solution, effort: Effort, enough: int = 0) -> Solution:
+    """Ask for less and less arena until that is impossible, or enough, or the effort is spent."""
     problem = solution.problem
     conflicts = None
-    while not solution.optimal and len(problem.items) <= _MOST_EXACT_ITEMS:
+    small = len(problem.items) <= _MOST_EXACT_ITEMS
+    while small and solution.arena_bytes > max(solution.lower_bound, enough):
         conflicts = conflicts or conflicts_of(problem)
         limit = solution.arena_bytes - problem.flow.alignment.arena
         found = fit_below(problem.items, conflicts, limit, effort)
@@ -142,15 +143,15 @@ def _placement(problem: Problem, offsets: tuple[int, ...]) -> Placement:
     return Placement(offsets, max(ends, default=0))
 
 
-def _over_orders(flow: Flow, best: Solution, bound: int, effort: Effort) -> Solution:
+def _over_orders(flow: Flow, best: Solution, bound: int, effort: Effort, enough: int) -> Solution:
     """Look for something smaller in every order.
 
-    Orders are parted by which call reads a buffer last; a part whose certain conflicts exclude a smaller arena
-    is done with. What is left is tried order by order, orders with the same lifetimes only once.
+    Orders are parted by which call reads a buffer last; a part whose certain conflicts exclude a smaller
+    arena is done with. What is left is tried order by order, orders with the same lifetimes only once.
     """
     complete = True
     parts = [flow]
-    while parts and best.arena_bytes > bound:
+    while parts and best.arena_bytes > max(bound, enough):
         part = parts.pop()
         limit = best.arena_bytes - flow.alignment.arena
         if fit_below(*certain_conflicts(part), limit, effort.share(0.1)) is Verdict.IMPOSSIBLE:
@@ -161,15 +162,17 @@ def _over_orders(flow: Flow, best: Solution, bound: int, effort: Effort) -> Solu
         if smaller_parts := last_readers(part):
             parts += reversed(smaller_parts)
             continue
-        best, all_tried = _order_by_order(part, best, bound, effort)
+        best, all_tried = _order_by_order(part, best, max(bound, enough), effort)
         complete = complete and all_tried
-    if complete:
+    if complete and not parts:
         bound = best.arena_bytes
     return replace(best, lower_bound=min(bound, best.arena_bytes))
 
 
-def _order_by_order(flow: Flow, best: Solution, bound: int, effort: Effort) -> tuple[Solution, bool]:
-    """The best solution, and whether nothing smaller is left in any order of the flow."""
+def _order_by_order(flow: Flow, best: Solution, enough: int, effort: Effort) -> tuple[Solution, bool]:
+    """The best solution, and whether nothing smaller is left in any order of the flow; stops where it is
+    enough.
+    """
     seen: set[frozenset[tuple[int, int]]] = set()
     complete = True
     for order in orders_below(flow, best.arena_bytes - flow.alignment.arena, effort):
@@ -184,8 +187,8 @@ def _order_by_order(flow: Flow, best: Solution, bound: int, effort: Effort) -> t
         elif found is not Verdict.IMPOSSIBLE:
             best = _refined(Solution(order, problem, _placement(problem, found), problem.lower_bound), effort)
             complete = complete and best.optimal
-            if best.arena_bytes <= bound:
-                break
+            if best.arena_bytes <= enough:
+                return best, False
     return best, complete and not effort.spent
 
 

@@ -1,10 +1,10 @@
 """What excludes each other in every order of the calls: a bound that no order beats.
 
-A buffer is live during a call, whatever the order, if something that must come before the call (or the caller)
-wrote it and the call itself or something that must come after it (or the caller) reads it. Buffers that are
-certainly live at one call exclude each other as in any order. A pair that may overlap at its call does so here,
-unless some other call certainly sees both. Every placement in every order satisfies these conflicts, so a limit
-that they exclude is excluded for the network.
+A buffer is live during a call, whatever the order, if something that must come before the call (or the
+caller) wrote it and the call itself or something that must come after it (or the caller) reads it. Buffers
+that are certainly live at one call exclude each other as in any order. A pair that may overlap at its call
+does so here, unless some other call certainly sees both. Every placement in every order satisfies these
+conflicts, so a limit that they exclude is excluded for the network.
 """
 
 from __future__ import annotations
@@ -56,9 +56,7 @@ def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
         near = {
             pair.source: pair
             for pair in flow.near[call]
-            if not flow.held[pair.source]
-            and not users[pair.source] & later
-            and target not in before
+            if not flow.held[pair.source] and not users[pair.source] & later and target not in before
         }
         for i, j in combinations(live, 2):
             source = i if j == target else j if i == target else None

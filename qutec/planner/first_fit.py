@@ -69,8 +69,9 @@ def first_fit(
     return Placement(tuple(max(offset, 0) for offset in offsets), peak)
 
 
-def improve(problem: Problem, effort: Effort) -> Placement:
-    """A good placement; the search ends when the arena meets the problem's lower bound or effort is spent.
+def improve(problem: Problem, effort: Effort, enough: int = 0) -> Placement:
+    """A good placement; the search ends when the arena meets the problem's lower bound, or `enough`, or
+    effort is spent.
 
     The constructed orders are all tried even when they need more effort than there is.
     """
@@ -78,15 +79,16 @@ def improve(problem: Problem, effort: Effort) -> Placement:
     if pair_count(items) > _MOST_PAIRS_PER_ITEM * len(items):
         offsets = place_by_time(items)
         return Placement(offsets, max(o + item.bytes for o, item in zip(offsets, items, strict=True)))
-    return _Search(problem, effort).run()
+    return _Search(problem, effort, enough).run()
 
 
 class _Search:
     """Placements of one problem and the best of them."""
 
-    def __init__(self, problem: Problem, effort: Effort) -> None:
+    def __init__(self, problem: Problem, effort: Effort, enough: int) -> None:
         self._problem = problem
         self._effort = effort
+        self._enough = max(problem.lower_bound, enough)
         self._conflicts = conflicts_of(problem)
         self._best: Placement | None = None
 
@@ -94,7 +96,7 @@ class _Search:
         orders = _constructed_orders(self._problem)
         for order in orders:
             self._try(order)
-            if self._proven:
+            if self._good_enough:
                 break
         random = Random(0)
         for order in orders:
@@ -107,13 +109,13 @@ class _Search:
         return self._best
 
     @property
-    def _proven(self) -> bool:
+    def _good_enough(self) -> bool:
         best = self._best
-        return best is not None and self._arena(best.peak) <= self._problem.lower_bound
+        return best is not None and self._arena(best.peak) <= self._enough
 
     @property
     def _done(self) -> bool:
-        return self._best is None or self._proven or self._effort.spent
+        return self._best is None or self._good_enough or self._effort.spent
 
     def _arena(self, peak: int) -> int:
         return self._problem.flow.arena_bytes(peak)

@@ -99,9 +99,9 @@ def plan_network(
         for name, sharing in zip(LAYERWISE, (Sharing.NONE, Sharing.IN_PLACE), strict=True)
     ]
 
-    def solved(program: Program, scratch: Sequence[int], effort: Effort) -> _Candidate:
+    def solved(program: Program, scratch: Sequence[int], effort: Effort, enough: int = 0) -> _Candidate:
         flow = flow_of(program, scratch, Sharing.OVERLAP)
-        return _Candidate(program, tuple(scratch), solve(flow, effort))
+        return _Candidate(program, tuple(scratch), solve(flow, effort, enough))
 
     best = solved(program, scratch, effort.share(0.5))
     techniques.append(_technique("overlap", best.solution))
@@ -134,7 +134,7 @@ def _moved(
     flow: Flow,
     wanted: int | None,
     effort: Effort,
-    solved: Callable[[Program, Sequence[int], Effort], _Candidate],
+    solved: Callable[[Program, Sequence[int], Effort, int], _Candidate],
 ) -> _Candidate:
     """The candidate with the fewest moves found that need at most `wanted` bytes (None: as few as possible).
 
@@ -142,8 +142,9 @@ def _moved(
     first. `without` itself where moves save nothing.
     """
 
-    def made(names: Sequence[str]) -> _Candidate:
-        return solved(*_with_moves(without.program, without.scratch, names), effort.share(0.3))
+    def made(names: Sequence[str], enough: int = 0) -> _Candidate:
+        changed = _with_moves(without.program, without.scratch, names)
+        return solved(*changed, effort.share(0.1 if enough else 0.5), enough)
 
     names = _movable(flow)
     best = made(names) if names else without
@@ -158,7 +159,7 @@ def _moved(
     while pending and not effort.spent:
         group = pending.pop()
         fewer = [name for name in kept if name not in group]
-        trial = made(fewer)
+        trial = made(fewer, target)
         if trial.solution.arena_bytes <= target:
             kept, best = fewer, trial
         elif len(group) > 1:
