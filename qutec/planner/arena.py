@@ -94,7 +94,8 @@ def solve(flow: Flow, effort: Effort, enough: int = 0) -> Solution:
     found = best_order(flow, stage)
     best = _place(flow, found.calls, effort, enough)
     bound = flow.arena_bytes(found.bound)
-    if best.arena_bytes > max(bound, enough) and flow.calls <= _MOST_EXACT_ITEMS:
+    exact = flow.calls <= _MOST_EXACT_ITEMS and not effort.spent
+    if exact and best.arena_bytes > max(bound, enough):
         bound = _raised(flow, bound, best.arena_bytes, effort)
         if best.arena_bytes > bound:
             return _over_orders(flow, best, bound, effort, enough)
@@ -125,8 +126,8 @@ def _refined(solution: Solution, effort: Effort, enough: int = 0) -> Solution:
     """Ask for less and less arena until that is impossible, or enough, or the effort is spent."""
     problem = solution.problem
     conflicts = None
-    small = len(problem.items) <= _MOST_EXACT_ITEMS
-    while small and solution.arena_bytes > max(solution.lower_bound, enough):
+    exact = len(problem.items) <= _MOST_EXACT_ITEMS and not effort.spent
+    while exact and solution.arena_bytes > max(solution.lower_bound, enough):
         conflicts = conflicts or conflicts_of(problem)
         limit = solution.arena_bytes - problem.flow.alignment.arena
         found = fit_below(problem.items, conflicts, limit, effort)

@@ -117,7 +117,7 @@ def best_order(flow: Flow, effort: Effort) -> Order:
     if (greedy_peak := _peak(flow, greedy)) < peak:
         peak, order = greedy_peak, greedy
     bound = _least(flow)
-    if peak <= bound or flow.calls > _MOST_CALLS:
+    if peak <= bound or flow.calls > _MOST_CALLS or effort.spent:
         return Order(order, min(bound, peak))
     found = _search(flow, peak, effort)
     return Order(found.calls or order, max(bound, min(found.bound, peak)))
