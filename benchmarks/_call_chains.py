@@ -30,6 +30,7 @@ from qutec.program import (
     Int32Array,
     Lookup,
     MaxPool2D,
+    Move,
     Mul,
     Pair,
     Port,
@@ -187,6 +188,10 @@ class Chain:
         self.calls.append(
             Copy(name, source, target, (1, height, width, channels), (0, *strides), (0, *turned))
         )
+
+    def move(self) -> None:
+        name, source, target = self._step(self.shape)
+        self.calls.append(Move(name, source, target, int(np.prod(self.shape))))
 
     def gather(self) -> None:
         count = int(np.prod(self.shape))

@@ -52,6 +52,13 @@ class ActivationName(StrEnum):
     NONE = "none"
 
 
+class GoalName(StrEnum):
+    """What `qutec compile` makes the memory plan good at."""
+
+    SPEED = "speed"
+    SRAM = "sram"
+
+
 class CompilerName(StrEnum):
     """The cross compilers that `qutec run` knows."""
 
@@ -184,6 +191,16 @@ def compile_command(
     temperature: Annotated[
         float, typer.Option(help="Divides the logits of the exits (temperature scaling); folded, so free.")
     ] = 1.0,
+    optimize: Annotated[
+        GoalName,
+        typer.Option(help="speed: the fastest plan that fits; sram: the smallest arena, with a few moves."),
+    ] = GoalName.SPEED,
+    keep_input: Annotated[
+        bool, typer.Option("--keep-input", help="Do not reuse the memory of the inputs.")
+    ] = False,
+    plan_seconds: Annotated[
+        float, typer.Option(help="How long to search for a smaller arena, counted in steps.")
+    ] = 10.0,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
@@ -212,6 +229,9 @@ def compile_command(
         abstain=abstain,
         exit_threshold=confidences(exit_threshold),
         temperature=temperature,
+        optimize=optimize.value,
+        keep_input=keep_input,
+        plan_seconds=plan_seconds,
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -32,7 +33,7 @@ from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, cho
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.passes.quantize import is_quantized
-from qutec.planner import Plan, explain_misfit, plan_program
+from qutec.planner import DEFAULT_PLAN_SECONDS, LAYERWISE, Goal, Plan, explain_misfit, plan_network
 from qutec.ports import PortInfo
 from qutec.program import Call, ExitCheck, Int8Array, Program, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
@@ -42,6 +43,7 @@ from qutec.report import (
     ExitReport,
     LayerReport,
     Report,
+    TechniqueReport,
     report_html,
     report_text,
 )
@@ -64,6 +66,9 @@ def compile_model(
     abstain: float = 0.0,
     exit_threshold: float | Sequence[float] | None = None,
     temperature: float = 1.0,
+    optimize: str | Goal = Goal.SPEED,
+    keep_input: bool = False,
+    plan_seconds: float = DEFAULT_PLAN_SECONDS,
     simplify: bool = True,
     dump: str | Path | None = None,
     progress: bool = False,
@@ -91,6 +96,11 @@ def compile_model(
             is folded into their weights.
         exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
             each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
+        optimize: "speed" takes the fastest plan that fits `sram`; "sram" the smallest, at the price of moving
+            some buffers within the arena.
+        keep_input: leave the input buffers as they are, so that a caller may run the same input again.
+        plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
+            plan does not depend on the machine: the time is counted in steps.
         simplify: run onnx-simplifier, checked against the original.
         dump: a folder for one numbered .onnx for each step of the graph.
         progress: show progress bars on stderr.
@@ -117,7 +127,9 @@ def compile_model(
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    program, scratch, plan = _planned(quantized, name or loaded.name, chosen.core)
+    plan_options = _PlanOptions(chosen.core, Goal(optimize), keep_input, plan_seconds)
+    program = prepare(lower(quantized, name or loaded.name), chosen.core)
+    program, scratch, plan = _planned(program, plan_options, sram_budget)
     prefix = c_identifier(name or loaded.name)
     qutec_version = version("qutec")
     command = command or f"qutec.compile({loaded.name}, target={target})"
@@ -127,7 +139,8 @@ def compile_model(
     flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)}
     overhead = None
     if heads and base is not None:
-        alone, scratch_alone, plan_alone = _planned(quantize(base, calibration, method), prefix, chosen.core)
+        alone = prepare(lower(quantize(base, calibration, method), prefix), chosen.core)
+        alone, scratch_alone, plan_alone = _planned(alone, plan_options, None)
         weights = emit_project(alone, plan_alone, scratch_alone, prefix, provenance, sample).weights_bytes
         overhead = {
             "macs": _macs(program) - _macs(alone),
@@ -155,7 +168,8 @@ def compile_model(
         arena_bytes=plan.arena_bytes,
         arena_lower_bound_bytes=plan.lower_bound_bytes,
         arena_optimal=plan.optimal,
-        arena_layerwise_bytes=plan.arena_bytes,
+        arena_layerwise_bytes=_layerwise_bytes(plan),
+        arena_techniques=tuple(TechniqueReport(t.name, t.arena_bytes, t.optimal) for t in plan.techniques),
         stack_estimate_bytes=stack_bytes(program.calls, chosen.core),
         sram_bytes=plan.arena_bytes + context_bytes(program) + stack_bytes(program.calls, chosen.core),
         sram_budget_bytes=sram_budget,
@@ -188,11 +202,38 @@ def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSourc
     return source
 
 
-def _planned(quantized: ir.Model, name: str, core: Core) -> tuple[Program, list[int], Plan]:
-    """The program of a QDQ model as a core wants it, the scratch of its calls in bytes, and its plan."""
-    program = prepare(lower(quantized, name), core)
-    scratch = [scratch_bytes(call, core) for call in program.calls]
-    return program, scratch, plan_program(program, scratch)
+@dataclass(frozen=True)
+class _PlanOptions:
+    """What is asked of the memory planner."""
+
+    core: Core
+    goal: Goal
+    keep_input: bool
+    seconds: float
+
+
+def _planned(
+    program: Program, options: _PlanOptions, sram_budget: int | None
+) -> tuple[Program, tuple[int, ...], Plan]:
+    """The program in its final order, the scratch of its calls in bytes, and its plan."""
+    if not options.seconds > 0:
+        raise UsageError(f"plan_seconds must be above 0, not {options.seconds:g}")
+    outside = context_bytes(program) + stack_bytes(program.calls, options.core)
+    planned = plan_network(
+        program,
+        [scratch_bytes(call, options.core) for call in program.calls],
+        core=options.core,
+        goal=options.goal,
+        arena_limit=None if sram_budget is None else sram_budget - outside,
+        keep_input=options.keep_input,
+        seconds=options.seconds,
+    )
+    return planned.program, planned.scratch, planned.plan
+
+
+def _layerwise_bytes(plan: Plan) -> int:
+    """The smallest arena without overlap."""
+    return min(t.arena_bytes for t in plan.techniques if t.name in LAYERWISE)
 
 
 def _macs(program: Program) -> int:

@@ -39,6 +39,7 @@ from qutec.program import (
     HeadUncertainty,
     Lookup,
     MaxPool2D,
+    Move,
     Mul,
     Program,
     Shape,
@@ -204,6 +205,8 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
             if call.index.min() < 0:
                 raise IndexError(f"{call.name} gathers from a negative index")
             return reach[:, call.index]
+        case Move():
+            return _array(buffers, call.input, (call.count,)).copy()
         case Fill():
             batch = len(buffers[call.output.buffer])
             return np.full((batch, call.count), call.value, dtype=np.int8)

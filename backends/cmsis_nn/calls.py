@@ -16,6 +16,7 @@ import numpy.typing as npt
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.head_calls import write_head_call
 from qutec.backends.cmsis_nn.text import c_int
+from qutec.planner import is_pointwise, pointwise_block
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -35,6 +36,7 @@ from qutec.program import (
     Int8Array,
     Lookup,
     MaxPool2D,
+    Move,
     Mul,
     Pair,
     Program,
@@ -91,6 +93,8 @@ class CallWriter:
                 return self._copy(index, call)
             case Gather():
                 return self._gather(index, call)
+            case Move():
+                return self._move(call)
             case Fill():
                 return self._fill(call)
             case HeadFeatures() | HeadLogits() | HeadUncertainty() | ExitCheck():
@@ -125,6 +129,8 @@ class CallWriter:
         self.checks.append(ScratchCheck(f"{getter}({arguments})", scratch.size))
         context, pointer = self._context(scratch)
         quant = self._per_channel(index, call)
+        if is_pointwise(call) and (block := self._pixels_at_once(call)) is not None:
+            return _lines(*context, *quant, *self._pointwise_blocks(index, call, params, pointer, block))
         return _lines(
             *context,
             *quant,
@@ -134,6 +140,53 @@ class CallWriter:
             f"                               &{dims[2]}, {self._array(index, 'bias', call.bias)},",
             f"                               &{dims[3]}, {self.address(call.output)});",
         )
+
+    def _pixels_at_once(self, call: Conv2D) -> int | None:
+        """Pixels of a pointwise convolution that may be in flight together; None where all may."""
+        if self._program.buffers[call.input.buffer].kind is BufferKind.CONSTANT:
+            return None
+        source = self._offsets[call.input.buffer] + call.input.offset
+        target = self._offsets[call.output.buffer] + call.output.offset
+        block = pointwise_block(call, source - target)
+        return block if block < call.input_shape[1] * call.input_shape[2] else None
+
+    def _pointwise_blocks(self, index: int, call: Conv2D, params: str, context: str, block: int) -> list[str]:
+        """The output lies over pixels that are finished with, so no more than `block` pixels go in one call.
+
+        Arm's kernel takes all the pixels that it is given once for every two channels. The bundled one goes
+        from pixel to pixel and says so: it is given all of them.
+        """
+        filters, _, _, channels = call.weights.shape
+        pixels = call.input_shape[1] * call.input_shape[2]
+        filter_dims = self._dims((filters, 1, 1, channels))
+        bias_dims = self._dims((1, 1, 1, filters))
+        return [
+            "#if defined(QUTE_POINTWISE_IN_ORDER)",
+            f"enum {{ pixels_at_once = {pixels} }};",
+            "#else",
+            f"enum {{ pixels_at_once = {block} }};",
+            "#endif",
+            f"for (int32_t pixel = 0; pixel < {pixels}; pixel += pixels_at_once)",
+            "{",
+            f"    const int32_t left = {pixels} - pixel;",
+            "    const int32_t width = left < pixels_at_once ? left : pixels_at_once;",
+            f"    cmsis_nn_dims input_dims = {self._dims(call.input_shape)};",
+            f"    cmsis_nn_dims output_dims = {self._dims(call.output_shape)};",
+            "    arm_cmsis_nn_status status;",
+            "    input_dims.h = output_dims.h = 1;",
+            "    input_dims.w = output_dims.w = width;",
+            f"    status = arm_convolve_wrapper_s8({context}, &{params}, &quant,",
+            f"        &input_dims, {self.address(call.input)} + pixel * {channels},",
+            f"        &{filter_dims}, {self._weights(index, call.weights)},",
+            f"        &{bias_dims}, {self._array(index, 'bias', call.bias)},",
+            f"        &output_dims, {self.address(call.output)} + pixel * {filters});",
+            "    if (status != ARM_CMSIS_NN_SUCCESS)",
+            "    {",
+            "        return status;",
+            "    }",
+            "}",
+            _SUCCESS,
+        ]
 
     def _depthwise_conv(self, index: int, call: DepthwiseConv2D, scratch: _Scratch) -> str:
         height, width, channels = call.weights.shape
@@ -330,6 +383,10 @@ class CallWriter:
             "}",
             _SUCCESS,
         )
+
+    def _move(self, call: Move) -> str:
+        source, target = self.address(call.input), self.address(call.output)
+        return _lines(f"qute_move_s8({source}, {target}, {call.count});", _SUCCESS)
 
     def _fill(self, call: Fill) -> str:
         return _lines(f"memset({self.address(call.output)}, {call.value & 0xFF}, {call.count});", _SUCCESS)

@@ -21,6 +21,7 @@ from qutec.program import (
     HeadUncertainty,
     Lookup,
     MaxPool2D,
+    Move,
     Mul,
     Softmax,
 )
@@ -69,6 +70,7 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
     Lookup: ("qute_lookup_s8.c",),
     Copy: ("qute_copy_s8.c",),
     Gather: ("qute_gather_s8.c",),
+    Move: ("qute_move_s8.c",),
     HeadUncertainty: ("qute_head_uncertainty_s32.c", "qute_monitor.c"),
 }
 

@@ -1,22 +1,41 @@
-"""The memory planner: where every buffer and scratch area of a program lives in one arena.
+"""The memory planner: in which order the calls of a program run, and where everything lives in one arena.
 
-`problem` states what must be placed, `first_fit` places it, `validate` replays the program on the result
-without knowing how it was found, `misfit` explains a result that is too large.
+`access` states in which order kernels read and write, `overlap` how near an output may come to an input.
+`flow` is a program without its order, `schedule` finds the order, `problem` states what must be placed then,
+`first_fit` and `exact` place it, `network` puts it all together, and adds moves. `validate` replays the
+program on the result without knowing how it was found, `misfit` explains a result that is too large.
 """
 
-from qutec.planner.arena import plan_program
-from qutec.planner.first_fit import SearchLimits
+from qutec.planner.access import AccessOrder, access_order, is_pointwise
+from qutec.planner.arena import DEFAULT_PLAN_SECONDS, plan_program
+from qutec.planner.effort import Effort
+from qutec.planner.flow import Sharing
 from qutec.planner.misfit import explain_misfit
-from qutec.planner.plan import Alignment, Allocation, Plan, PlanError
+from qutec.planner.network import LAYERWISE, Goal, PlannedNetwork, plan_network
+from qutec.planner.overlap import Overlap, pointwise_block, safe_overlap
+from qutec.planner.plan import Alignment, Allocation, Plan, PlanError, Technique
 from qutec.planner.validate import validate_plan
 
 __all__ = [
+    "DEFAULT_PLAN_SECONDS",
+    "LAYERWISE",
+    "AccessOrder",
     "Alignment",
     "Allocation",
+    "Effort",
+    "Goal",
+    "Overlap",
     "Plan",
     "PlanError",
-    "SearchLimits",
+    "PlannedNetwork",
+    "Sharing",
+    "Technique",
+    "access_order",
     "explain_misfit",
+    "is_pointwise",
+    "plan_network",
     "plan_program",
+    "pointwise_block",
+    "safe_overlap",
     "validate_plan",
 ]

@@ -59,17 +59,23 @@ def _peak(program: Program, plan: Plan, call: int) -> list[str]:
     live = plan.live_at(call)
     lines = [f"Live at {_label(program, call)}, where the peak is:"]
     for a in sorted(live, key=lambda a: (-a.bytes, a.offset, a.first_use)):
-        shared = next((b for b in live if b is not a and b.offset == a.offset and b.first_use < call), None)
-        in_place = f", in place of {shared.name}" if shared and a.first_use == call and a.bytes else ""
+        shared = next((b for b in live if _ends_under(b, a, call)), None)
+        in_place = f", over {shared.name}" if shared else ""
         lines.append(f"  {a.bytes:>9} bytes  {a.name} ({_role(a, call)}{in_place})")
     return lines
+
+
+def _ends_under(one: Allocation, other: Allocation, call: int) -> bool:
+    """Whether `other` begins at this call on bytes of `one`, which ends here."""
+    meet = one.offset < other.offset + other.bytes and other.offset < one.offset + one.bytes
+    return meet and one.first_use < call == one.last_use and other.first_use == call
 
 
 def _what_fits(plan: Plan, available_bytes: int) -> list[str]:
     lines = [f"An arena of {plan.arena_bytes} bytes would fit."]
     if plan.optimal:
-        return [f"{lines[0]} With this order of calls and whole buffers none smaller does: that is proven."]
-    lines.append(f"This order of calls needs at least {plan.lower_bound_bytes} bytes.")
+        return [f"{lines[0]} No order of calls and no placement needs less: that is proven."]
+    lines.append(f"At least {plan.lower_bound_bytes} bytes are needed.")
     if plan.lower_bound_bytes <= available_bytes:
-        lines.append("A longer search may find a placement that fits.")
+        lines.append("A longer search (--plan-seconds) may find a placement that fits.")
     return lines

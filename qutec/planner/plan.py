@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from qutec.errors import QutecError
 
-__all__ = ["Alignment", "Allocation", "Plan", "PlanError"]
+__all__ = ["Alignment", "Allocation", "Plan", "PlanError", "Technique"]
 
 
 class PlanError(QutecError):
@@ -66,6 +66,16 @@ class Allocation:
 
 
 @dataclass(frozen=True)
+class Technique:
+    """What the smallest arena found would be if the planner used this technique and those before it only."""
+
+    name: str
+    arena_bytes: int
+    optimal: bool
+    """Whether that is proven to be the smallest."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """Offsets into one arena for every buffer and scratch area of a program, in the order of its calls."""
 
@@ -81,14 +91,21 @@ class Plan:
     allocations: tuple[Allocation, ...]
     """Everything that takes arena, buffers in program order, then scratch in call order."""
     live_bytes: tuple[int, ...]
-    """Arena bytes in use during each call, scratch included, every allocation padded to
-    `alignment.granule`; two buffers that share a place in place count once."""
+    """What each call needs in this order, wherever things are placed: scratch included, every allocation
+    padded to `alignment.granule`, less what its output may share with inputs that end there."""
     alignment: Alignment = field(default_factory=Alignment)
+    techniques: tuple[Technique, ...] = ()
+    """What each technique saved, from whole buffers to all; empty where only one plan was made."""
 
     @property
     def optimal(self) -> bool:
         """Whether `arena_bytes` is proven smallest, which is when it meets the lower bound."""
         return self.arena_bytes == self.lower_bound_bytes
+
+    @property
+    def gap(self) -> float:
+        """By how much `arena_bytes` may be above the smallest arena, as a fraction of the bound."""
+        return self.arena_bytes / self.lower_bound_bytes - 1 if self.lower_bound_bytes else 0.0
 
     @property
     def peak_calls(self) -> tuple[int, ...]:

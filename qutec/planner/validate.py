@@ -1,9 +1,10 @@
 """Independent check of a plan: the program is replayed on the bytes of the arena.
 
-The replay knows nothing of lifetimes, blocks or the solver. Every byte carries the number of the write
+The replay knows nothing of lifetimes, distances or the solver. Every byte carries the number of the write
 that filled it, both where it is in the arena and where it belongs in its buffer; a call may read a byte
 only when the two numbers agree. Exact regions are used, so that buffers which are filled piece by
-piece (concatenation, padding, slices) are checked piece by piece.
+piece (concatenation, padding, slices) are checked piece by piece. Where a call writes over what it reads, the
+call itself is replayed step by step in the order of its kernel (`qutec.planner.access`).
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qutec.planner.access import Ranges, access_order
 from qutec.planner.plan import Plan, PlanError
 from qutec.program import BufferKind, ExitCheck, Indices, Program, Tensor
+from qutec.targets import Core
 
 __all__ = ["validate_plan"]
 
@@ -24,21 +27,21 @@ _Stamps: TypeAlias = npt.NDArray[np.int64]
 _NEVER = 0
 
 
-def validate_plan(program: Program, scratch: Sequence[int], plan: Plan) -> None:
+def validate_plan(program: Program, scratch: Sequence[int], plan: Plan, core: Core | None = None) -> None:
     """Check that running `program` with `plan` reads only what was written for it.
 
-    `scratch[i]` is the kernel scratch of call i in bytes. What is checked: everything is inside the arena
-    and aligned; every byte that a call or the caller, after any exit, reads still holds the last write to it;
-    an output overlaps an input of the same call only where `may_write_in_place` allows and both start at
-    the same address; scratch overlaps nothing that its call reads or writes; the plan's report (its
-    allocations and totals) agrees with its offsets.
+    `scratch[i]` is the kernel scratch of call i in bytes; `core` says whose kernels run, None: any. What is
+    checked: everything is inside the arena and aligned; every byte that a call or the caller, after any
+    exit, reads still holds the last write to it, also when the call's own output is written over its input;
+    scratch overlaps nothing that its call reads or writes; the plan's report (its allocations and totals)
+    agrees with its offsets.
 
     Raises:
         PlanError: names the call, the buffer and the byte of the first fault.
     """
     _check_places(program, scratch, plan)
     _check_report(program, scratch, plan)
-    replay = _Replay(program, scratch, plan)
+    replay = _Replay(program, scratch, plan, core)
     replay.write_inputs()
     for i in range(len(program.calls)):
         replay.run(i)
@@ -104,14 +107,14 @@ class _Replay:
     of a buffer which write to it was the last.
     """
 
-    def __init__(self, program: Program, scratch: Sequence[int], plan: Plan) -> None:
+    def __init__(self, program: Program, scratch: Sequence[int], plan: Plan, core: Core | None) -> None:
         self._program = program
+        self._core = core
         self._scratch = scratch
         self._plan = plan
         self._numbers = {name: i for i, name in enumerate(program.buffers)}
         self._held_write: _Stamps = np.full(plan.arena_bytes, _NEVER, dtype=np.int64)
         self._held_buffer: _Stamps = np.full(plan.arena_bytes, -1, dtype=np.int64)
-        self._touched: _Stamps = np.full(plan.arena_bytes, -1, dtype=np.int64)
         self._latest = {
             b.name: np.full(b.bytes, _NEVER, dtype=np.int64)
             for b in program.arena_buffers()
@@ -240,21 +243,52 @@ class _Replay:
     def _check_overlap(
         self, i: int, who: str, read: Sequence[tuple[Tensor, Indices]], written: Indices
     ) -> None:
-        """The output may be on bytes that the call reads only element for element."""
+        """The output may be on bytes of an input that no later step of the call reads."""
         call = self._program.calls[i]
         output = call.writes
+        shared = [
+            k
+            for k, (tensor, region) in enumerate(read)
+            if not self._is_constant(tensor.buffer)
+            and _meet(self._address(tensor.buffer, region), self._address(output.buffer, written))
+        ]
+        if not shared:
+            return
+        order = access_order(call, self._core)
         start = self._plan.offsets[output.buffer] + output.offset
-        self._touched[self._address(output.buffer, written)] = i
-        for tensor, region in read:
-            if self._is_constant(tensor.buffer):
-                continue
-            address = self._address(tensor.buffer, region)
-            shared = (self._touched[address] == i).nonzero()[0]
-            if not shared.size:
-                continue
-            same_start = self._plan.offsets[tensor.buffer] + tensor.offset == start
-            if not (same_start and call.may_write_in_place(tensor)):
+        never = order.steps + order.late + 1
+        overwritten = np.full(self._plan.arena_bytes, never, dtype=np.int64)
+        _stamp(overwritten, order.written + start, range(order.steps - 1, -1, -1))
+        for k in shared:
+            tensor = read[k][0]
+            begin = self._plan.offsets[tensor.buffer] + tensor.offset
+            needed = np.full(self._plan.arena_bytes, -1, dtype=np.int64)
+            _stamp(needed, order.read[k] + begin, range(order.steps))
+            # A byte's last read is done before the writes of step `needed` + late + 1.
+            lost = ((overwritten <= needed + order.late) & (needed >= 0)).nonzero()[0]
+            if lost.size:
+                first = lost[overwritten[lost].argmin()]
                 raise PlanError(
-                    f"{who} writes {output.buffer} over {tensor.buffer}, which it still reads, "
-                    f"at arena byte {address[shared[0]]}"
+                    f"{who} writes {output.buffer} over {tensor.buffer}, which it still reads, at arena byte "
+                    f"{first}: written in step {overwritten[first]}, read until step {needed[first]} of "
+                    f"{order.steps}"
                 )
+
+
+def _meet(one: Indices, other: Indices) -> bool:
+    if not one.size or not other.size or one.max() < other.min() or other.max() < one.min():
+        return False
+    return bool(np.intersect1d(one, other).size)
+
+
+def _stamp(stamps: _Stamps, ranges: Ranges, steps: range) -> None:
+    """Write the number of each step over its range, in the order of `steps`."""
+    numbers = np.array(steps, dtype=np.int64)
+    begins, ends = ranges[numbers, 0], ranges[numbers, 1]
+    if (ends - begins <= 1).all():
+        # Of several values for one place numpy keeps the last.
+        taken = ends > begins
+        stamps[begins[taken]] = numbers[taken]
+        return
+    for number, begin, end in zip(numbers.tolist(), begins.tolist(), ends.tolist(), strict=True):
+        stamps[begin:end] = number

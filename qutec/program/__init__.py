@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from qutec.program.elementwise_calls import Add, Mul
-from qutec.program.flat_calls import Concat, Copy, Fill, FullyConnected, Gather, Lookup, Softmax
+from qutec.program.flat_calls import Concat, Copy, Fill, FullyConnected, Gather, Lookup, Move, Softmax
 from qutec.program.head_calls import (
     ExitCheck,
     HeadFeatures,
@@ -66,6 +66,7 @@ __all__ = [
     "KernelCall",
     "Lookup",
     "MaxPool2D",
+    "Move",
     "Mul",
     "Pair",
     "Port",
@@ -92,6 +93,7 @@ Call: TypeAlias = (
     | Concat
     | Copy
     | Gather
+    | Move
     | Fill
     | HeadFeatures
     | HeadLogits

@@ -42,11 +42,6 @@ class _Elementwise(KernelCall):
         """All blocks."""
         return np.arange(self.outer * self.inner)
 
-    def may_write_in_place(self, read: Tensor) -> bool:
-        """Where every walk over `read` keeps step with the output."""
-        walks = ((self.input_1, self.stride_1), (self.input_2, self.stride_2))
-        return self.outer == 1 or all(stride == self.inner for tensor, stride in walks if tensor == read)
-
 
 @dataclass(frozen=True, eq=False)
 class Add(_Elementwise):

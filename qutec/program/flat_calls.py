@@ -9,7 +9,7 @@ import numpy as np
 from qutec.program.kernel_call import Indices, KernelCall, SingleInputCall, strided_region
 from qutec.program.tensors import Int8Array, Int32Array, Tensor
 
-__all__ = ["Concat", "Copy", "Fill", "FullyConnected", "Gather", "Lookup", "Softmax"]
+__all__ = ["Concat", "Copy", "Fill", "FullyConnected", "Gather", "Lookup", "Move", "Softmax"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,10 +78,6 @@ class Lookup(SingleInputCall):
         """All that is written is one run."""
         return np.arange(self.count)
 
-    def may_write_in_place(self, read: Tensor) -> bool:
-        """Always: each byte is read once, just before it is written."""
-        return True
-
 
 @dataclass(frozen=True, eq=False)
 class Concat(KernelCall):
@@ -145,6 +141,36 @@ class Gather(SingleInputCall):
     def written_region(self) -> Indices:
         """All that is written is one run."""
         return np.arange(self.index.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Move(KernelCall):
+    """`qute_move_s8`: `count` bytes, the last first, so that the output may begin behind the input's start.
+
+    The planner inserts it where outputs that were placed below their inputs have reached the arena's end.
+    """
+
+    input: Tensor
+    output: Tensor
+    count: int
+
+    @property
+    def reads(self) -> tuple[Tensor, ...]:
+        """The input."""
+        return (self.input,)
+
+    @property
+    def writes(self) -> Tensor:
+        """The output."""
+        return self.output
+
+    def read_region(self, k: int) -> Indices:
+        """All that is read is one run."""
+        return np.arange(self.count)
+
+    def written_region(self) -> Indices:
+        """All that is written is one run."""
+        return np.arange(self.count)
 
 
 @dataclass(frozen=True, eq=False)

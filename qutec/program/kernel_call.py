@@ -47,15 +47,6 @@ class KernelCall(ABC):
         """Multiply-accumulates, padding counted as work (as MLPerf Tiny counts)."""
         return 0
 
-    def may_write_in_place(self, read: Tensor) -> bool:
-        """Whether the output may take the very bytes of `read` (same start) when nobody reads them later.
-
-        Only kernels that read element i before they write element i, and nothing of it afterwards. Both
-        Arm's and the bundled kernels keep this for elementwise addition and multiplication and for
-        tables; softmax reads its row twice.
-        """
-        return False
-
     def constants(self) -> dict[str, npt.NDArray[np.generic]]:
         """The const data of the call by field name; it goes to flash."""
         return {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}

@@ -1,6 +1,13 @@
 """What a compile tells its user: memory, flash, layers and proofs, as text, JSON and HTML."""
 
-from qutec.report.data import SCHEMA_VERSION, BufferReport, ExitReport, LayerReport, Report
+from qutec.report.data import (
+    SCHEMA_VERSION,
+    BufferReport,
+    ExitReport,
+    LayerReport,
+    Report,
+    TechniqueReport,
+)
 from qutec.report.html import report_html
 from qutec.report.text import report_text
 
@@ -10,6 +17,7 @@ __all__ = [
     "ExitReport",
     "LayerReport",
     "Report",
+    "TechniqueReport",
     "report_html",
     "report_text",
 ]

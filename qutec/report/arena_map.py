@@ -1,8 +1,8 @@
 """The arena over time: as an SVG fragment for the HTML report, as a bar chart for the terminal.
 
 In the map, x is the index of the call and y the byte in the arena, so a buffer is a rectangle: as wide as
-its life, as high as its size. A rectangle that begins in the middle of a column continues another in
-place.
+its life, as high as its size. A rectangle that begins in the middle of a column takes over bytes of one that
+ends there.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _check_names(plan: Plan, layer_names: Sequence[str]) -> None:
 
 def _summary(plan: Plan) -> str:
     if plan.optimal:
-        return f"Arena {plan.arena_bytes} bytes, equal to the lower bound: proven optimal"
+        return f"Arena {plan.arena_bytes} bytes, equal to the lower bound: proven smallest"
     gap = 100 * (plan.arena_bytes / plan.lower_bound_bytes - 1) if plan.lower_bound_bytes else 0.0
     return f"Arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes} bytes: gap {gap:.1f} %"
 
@@ -226,18 +226,13 @@ def _kind(allocation: Allocation, calls: int) -> str:
 
 def _boxes(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[str]:
     """Boxes first and names on top, so that a name is never behind a neighbour's edge."""
-    buffers = [a for a in plan.allocations if a.scratch_of is None and a.bytes]
-    ends = {(a.offset, a.bytes, a.last_use) for a in buffers if a.first_use < a.last_use}
-    starts = {(a.offset, a.bytes, a.first_use) for a in buffers}
+    continued, continues = _hand_overs(plan)
     labels: list[str] = []
     for a in plan.allocations:
         if not a.bytes:
             continue
-        is_buffer = a.scratch_of is None
-        continues = is_buffer and (a.offset, a.bytes, a.first_use) in ends
-        continued = is_buffer and a.first_use < a.last_use and (a.offset, a.bytes, a.last_use) in starts
-        left = scale.x(a.first_use + 0.5 * continues)
-        right = scale.x(a.last_use + 1 - 0.5 * continued)
+        left = scale.x(a.first_use + 0.5 * (a.name in continues))
+        right = scale.x(a.last_use + 1 - 0.5 * (a.name in continued))
         bottom = scale.y(a.offset)
         height = bottom - scale.y(a.offset + a.bytes)
         kind = _kind(a, scale.calls) + (" flat" if height < _LOWEST_BOX else "")
@@ -250,6 +245,21 @@ def _boxes(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[st
         for size, label_class in ((_FONT, "wide"), (_FONT_NARROW, "narrow")):
             labels += _box_label(name, fewest, label_class, size, (left, right, bottom - height, bottom))
     yield from labels
+
+
+def _hand_overs(plan: Plan) -> tuple[set[str], set[str]]:
+    """The buffers that end where another begins on some of their bytes, and those others."""
+    buffers = [a for a in plan.allocations if a.scratch_of is None and a.bytes]
+    beginning: dict[int, list[Allocation]] = {}
+    for a in buffers:
+        beginning.setdefault(a.first_use, []).append(a)
+    continued, continues = set(), set()
+    for a in buffers:
+        for b in beginning.get(a.last_use, ()) if a.first_use < a.last_use else ():
+            if a.offset < b.offset + b.bytes and b.offset < a.offset + a.bytes:
+                continued.add(a.name)
+                continues.add(b.name)
+    return continued, continues
 
 
 def _tooltip(allocation: Allocation, layer_names: Sequence[str]) -> str:

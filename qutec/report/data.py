@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "BufferReport", "ExitReport", "LayerReport", "Report"]
+__all__ = ["SCHEMA_VERSION", "BufferReport", "ExitReport", "LayerReport", "Report", "TechniqueReport"]
 
 SCHEMA_VERSION = 1
 
@@ -49,6 +49,17 @@ class ExitReport:
 
 
 @dataclass(frozen=True)
+class TechniqueReport:
+    """The smallest arena found with this technique of the planner and those before it, and whether it is
+    proven to be the smallest.
+    """
+
+    name: str
+    arena_bytes: int
+    optimal: bool
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that report.json holds; fields may be added in later versions, never renamed."""
 
@@ -71,6 +82,7 @@ class Report:
     arena_lower_bound_bytes: int
     arena_optimal: bool
     arena_layerwise_bytes: int
+    arena_techniques: tuple[TechniqueReport, ...]
     stack_estimate_bytes: int
     sram_bytes: int
     sram_budget_bytes: int | None
@@ -95,6 +107,7 @@ class Report:
         known["dynamic_exits"] = tuple(ExitReport(**item) for item in known["dynamic_exits"])
         known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
         known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
+        known["arena_techniques"] = tuple(TechniqueReport(**t) for t in known["arena_techniques"])
         for name in ("exits", "heads", "inputs", "outputs", "warnings", "members"):
             known[name] = tuple(known[name])
         return cls(**known)

@@ -25,6 +25,7 @@ def report_text(report: Report) -> str:
         f"int8        {report.calibration}",
         "",
         f"arena       {report.arena_bytes:,} bytes  {_proof(report)}",
+        f"            {_techniques(report)}",
         f"SRAM        {report.sram_bytes:,} bytes  "
         f"(arena, context, about {report.stack_estimate_bytes:,} of stack)"
         f"{_budget(report.sram_bytes, report.sram_budget_bytes)}",
@@ -66,9 +67,15 @@ def _shape(shape: object) -> str:
 
 def _proof(report: Report) -> str:
     if report.arena_optimal:
-        return "(optimal: equal to the lower bound of this order of layers)"
+        return "(proven: no order and placement needs less)"
     gap = report.arena_bytes / report.arena_lower_bound_bytes - 1
     return f"(lower bound {report.arena_lower_bound_bytes:,}; at most {gap:.1%} above the optimum)"
+
+
+def _techniques(report: Report) -> str:
+    """The arena with one technique after the other; * where that is proven to be the smallest."""
+    found = (f"{t.name} {t.arena_bytes:,}{'*' if t.optimal else ''}" for t in report.arena_techniques)
+    return f"{', '.join(found)}   (* proven)"
 
 
 def _budget(used: int, budget: int | None) -> str:

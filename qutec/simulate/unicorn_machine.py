@@ -6,6 +6,7 @@ one. Flash is not writable, SRAM is not executable, and nothing else is there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qutec.errors import UsageError
@@ -142,6 +143,13 @@ class UnicornMachine:
 
         for low, high in (self._flash, (self.sram_low, self.image.machine.sram_top)):
             self._cpu.on_access(low, high, on_access)
+
+    def watch_arena(self, hook: Callable[[bool, int, int], None]) -> None:
+        """Call `hook(is_write, offset, size)` on accesses of the arena from now on, at the price of speed."""
+        start = self.image.arena_address
+        self._cpu.on_access(
+            start, self._arena_end, lambda is_write, address, size: hook(is_write, address - start, size)
+        )
 
     def guards_changed(self, painting: int) -> bool:
         """Whether guard bytes were written since `start`."""

@@ -21,6 +21,7 @@ from qutec.program import (
     Int32Array,
     Lookup,
     MaxPool2D,
+    Move,
     Mul,
     Shape,
     Softmax,
@@ -336,6 +337,11 @@ def gather(draw: Draw) -> Case:
     return Case(Gather("gather", _INPUT, _OUTPUT, index), draw.int8s(size))
 
 
+def move(draw: Draw) -> Case:
+    size = draw.integer(1, 120)
+    return Case(Move("move", _INPUT, _OUTPUT, size), draw.int8s(size))
+
+
 def _four(values: list[int]) -> tuple[int, int, int, int]:
     return values[0], values[1], values[2], values[3]
 
@@ -376,7 +382,7 @@ SHARED: tuple[Callable[[Draw], Case], ...] = (
 )
 """Makers of calls that Arm's library has too."""
 
-OWN: tuple[Callable[[Draw], Case], ...] = (*SHARED, add_with_any_shift, lookup, gather, copy)
+OWN: tuple[Callable[[Draw], Case], ...] = (*SHARED, add_with_any_shift, lookup, gather, copy, move)
 
 
 def wrong_in_arm(call: Call) -> bool:

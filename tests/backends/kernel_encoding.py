@@ -19,6 +19,7 @@ from qutec.program import (
     Int8Array,
     Lookup,
     MaxPool2D,
+    Move,
     Mul,
     Softmax,
 )
@@ -78,6 +79,8 @@ def _params(call: Call) -> tuple[int, list[int]]:
             return 11, [call.input.offset, call.output.offset, *call.dims, *strides]
         case Gather():
             return 12, [len(call.index)]
+        case Move():
+            return 14, [call.count]
         case _:
             raise TypeError(f"no encoding for {type(call).__name__}")
 

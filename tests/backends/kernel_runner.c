@@ -18,7 +18,7 @@
 extern const int32_t case_words[];
 
 enum { OP_END, OP_CONV, OP_DEPTHWISE, OP_FC, OP_AVGPOOL, OP_MAXPOOL, OP_SOFTMAX, OP_ADD, OP_MUL, OP_CONCAT,
-    OP_LOOKUP, OP_COPY, OP_GATHER, OP_VECTOR_SUM };
+    OP_LOOKUP, OP_COPY, OP_GATHER, OP_VECTOR_SUM, OP_MOVE };
 
 #if defined(__arm__)
 
@@ -308,6 +308,10 @@ static void run_case(int32_t number, int32_t operation)
         break;
     case OP_GATHER:
         qute_gather_s8(input, (const uint16_t *)(const void *)multiplier, target, cursor[0]);
+        cursor += 1;
+        break;
+    case OP_MOVE:
+        qute_move_s8(input, target, cursor[0]);
         cursor += 1;
         break;
     case OP_VECTOR_SUM: {

@@ -18,6 +18,7 @@ from qutec.program import (
     FullyConnected,
     Gather,
     Lookup,
+    MaxPool2D,
     Port,
     Program,
     Quantization,
@@ -81,6 +82,14 @@ def add(
         output_shift=-19,
         activation_min=-128,
         activation_max=127,
+    )
+
+
+def pool(source: str, target: str, rows: int, width: int) -> Call:
+    """The maximum of three rows, padded: while a row is written, the row above it is still read."""
+    shape = (1, rows, width, 1)
+    return MaxPool2D(
+        f"{target}_pool", Tensor(source), Tensor(target), shape, shape, (3, 1), (1, 1), (1, 0), -128, 127
     )
 
 

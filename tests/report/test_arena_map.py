@@ -116,7 +116,7 @@ def test_bound_is_drawn_where_the_plan_does_not_meet_it(plan: Plan) -> None:
     above = replace(plan, arena_bytes=2 * plan.lower_bound_bytes)
     assert plan.optimal
     assert 'class="bound"' not in arena_svg(plan, NAMES)
-    assert "proven optimal" in arena_svg(plan, NAMES)
+    assert "proven smallest" in arena_svg(plan, NAMES)
     svg = arena_svg(above, NAMES)
     lines = {e.get("class"): float(e.get("y1", "0")) for e in ElementTree.fromstring(svg).iter(f"{SVG}line")}
     assert lines["bound"] > lines["size"]

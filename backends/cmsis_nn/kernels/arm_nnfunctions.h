@@ -10,6 +10,10 @@
 
 #include "arm_nn_types.h"
 
+/* Pointwise convolutions write their pixels in order and read none of them again: the output may overlap pixels
+ * that are finished with. Arm's library walks the map several times, so that it is handed one piece at a time. */
+#define QUTE_POINTWISE_IN_ORDER 1
+
 #ifdef CMSIS_NN_USE_SINGLE_ROUNDING
 #error "the bundled kernels round twice; link Arm's CMSIS-NN for CMSIS_NN_USE_SINGLE_ROUNDING"
 #endif

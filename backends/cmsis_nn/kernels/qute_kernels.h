@@ -23,6 +23,9 @@ void qute_copy_s8(const int8_t *input,
 /* output[i] = input[index[i]] for i < count. Input and output do not overlap. */
 void qute_gather_s8(const int8_t *input, const uint16_t *index, int8_t *output, int32_t count);
 
+/* output[i] = input[i] for i < count, the last first: the output may begin anywhere from the input's start on. */
+void qute_move_s8(const int8_t *input, int8_t *output, int32_t count);
+
 /* The heads of a QUTE network; qutec/program/head_calls.py has the formulas. int16 and int32 data is aligned to its
  * size. */
 
