@@ -26,10 +26,12 @@
 #define QUTE_INLINE static inline __attribute__((always_inline, unused))
 #define QUTE_NOINLINE static __attribute__((noinline))
 /* For what runs once in a while: compiled for size. */
+#define QUTE_SMALL __attribute__((cold))
 #define QUTE_COLD static __attribute__((noinline, cold))
 #else
 #define QUTE_INLINE static inline
 #define QUTE_NOINLINE static
+#define QUTE_SMALL
 #define QUTE_COLD static
 #endif
 
