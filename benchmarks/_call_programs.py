@@ -189,7 +189,7 @@ def _dense_variants() -> list[Program]:
 def _head_feature_variants() -> list[Program]:
     programs = []
     for relu in (True, False):
-        for channels in (16, 6):
+        for channels in (16, 6, 3):
             chain = Chain((1, 8, 8, channels))
             chain.head_features(4, (3, 3), relu=relu, padding=1)
             strided = Chain((1, 8, 8, channels))

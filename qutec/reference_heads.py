@@ -18,12 +18,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from qutec.fixed_point import requantize, wrap_int32
-from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Int32Array
+from qutec.fixed_point import doubling_high_multiply, wrap_int32
+from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Int16Array, Int32Array
 
 __all__ = ["head_features", "head_logits", "head_uncertainty"]
 
-Int16Array: TypeAlias = npt.NDArray[np.int16]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 
 _FRACTION_BITS = 20
@@ -51,15 +50,18 @@ def head_features(call: HeadFeatures, values: Int8Array) -> Int16Array:
     inside[...] = values[:, : inside.shape[1], : inside.shape[2]].astype(np.int64) + call.input_offset
     features = np.empty((len(values), heads, channels), np.int16)
     for head in range(heads):
-        total = np.zeros((len(values), height, width, channels), np.int64) + call.bias[head]
+        total = np.zeros((len(values), height, width, channels), np.int64)
+        if call.bias is not None:
+            total += call.bias[head].astype(np.int64) << call.bias_shift
         for y, x in np.ndindex(kernel_y, kernel_x):
             rows = slice(y, y + (height - 1) * stride_y + 1, stride_y)
             columns = slice(x, x + (width - 1) * stride_x + 1, stride_x)
             total += padded[:, rows, columns] * call.weights[head, y, x].astype(np.int64)
         if call.relu:
             np.maximum(total, 0, out=total)
-        scaled = requantize(wrap_int32(total.sum(axis=(1, 2))), call.multiplier[head], call.shift[head])
-        features[:, head] = np.clip(scaled, -(1 << 15), (1 << 15) - 1)
+        scaled = (total.sum(axis=(1, 2)) * call.multiplier[head].astype(np.int64)) >> 16
+        rounded = ((scaled >> (call.shift - 1)) + 1) >> 1
+        features[:, head] = np.clip(rounded, -(1 << 15), (1 << 15) - 1)
     return features
 
 
@@ -69,8 +71,8 @@ def head_logits(call: HeadLogits, values: npt.NDArray[np.int8] | Int16Array) -> 
     logits = np.empty((len(values), call.heads, call.classes), np.int32)
     for head in range(call.heads):
         sums = wrap_int32(inputs[:, head] @ call.weights[head].astype(np.int64).T)
-        sums = np.clip(sums, -call.limit, call.limit)
-        scaled = requantize(sums, call.multiplier[head], call.shift[head])
+        sums = np.clip(sums, -call.limit, call.limit) << call.left_shift
+        scaled = doubling_high_multiply(sums, call.multiplier[head].astype(np.int64))
         logits[:, head] = wrap_int32(scaled + call.bias[head])
     return logits
 

@@ -11,7 +11,6 @@ import pytest
 from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Tensor, feature_bound, logit_bound
 from qutec.reference_heads import head_features, head_logits, head_uncertainty
 from tests import random_head_calls as calls
-from tests.backends.kernel_oracle import requantize
 from tests.random_calls import int8
 
 Q16, Q30 = 1 << 16, 1 << 30
@@ -21,7 +20,7 @@ def brute_force_feature(call: HeadFeatures, values: npt.NDArray[np.int8], head: 
     height, width = values.shape[:2]
     total = 0
     for out_y, out_x in np.ndindex(*call.output_pixels):
-        accumulator = int(call.bias[head, channel])
+        accumulator = 0 if call.bias is None else int(call.bias[head, channel]) << call.bias_shift
         for i, j in np.ndindex(call.weights.shape[1], call.weights.shape[2]):
             y = out_y * call.stride[0] - call.padding[0] + i
             x = out_x * call.stride[1] - call.padding[1] + j
@@ -29,8 +28,8 @@ def brute_force_feature(call: HeadFeatures, values: npt.NDArray[np.int8], head: 
                 value = int(values[y, x, channel]) + call.input_offset
                 accumulator += value * int(call.weights[head, i, j, channel])
         total += max(0, accumulator) if call.relu else accumulator
-    scaled = requantize(total, int(call.multiplier[head, channel]), int(call.shift[head, channel]))
-    return max(-32768, min(32767, scaled))
+    scaled = total * int(call.multiplier[head, channel]) // (1 << 16)
+    return max(-32768, min(32767, (2 * scaled + (1 << call.shift)) // (1 << (call.shift + 1))))
 
 
 @pytest.mark.parametrize("relu", [False, True])
@@ -47,19 +46,20 @@ def test_features_are_the_pooled_depthwise_convolutions(seed: int, relu: bool) -
 
 def test_feature_bound_is_reached_by_the_worst_map() -> None:
     rng = np.random.default_rng(0)
-    call = calls.head_features(rng, relu=False, kernel=(1, 1), size=(5, 5), stride=(1, 1))
+    call = calls.head_features(rng, relu=True, kernel=(1, 1), size=(5, 5), stride=(1, 1))
     call = replace(
         call,
         output_pixels=(5, 5),
         input_offset=128,
         bias=np.full_like(call.bias, 1000),
-        multiplier=np.full_like(call.multiplier, 1 << 30),
-        shift=np.full_like(call.shift, -12),
+        bias_shift=3,
+        multiplier=np.full_like(call.multiplier, 1 << 15),
+        shift=8,
         weights=np.full_like(call.weights, 127),
     )
     worst = np.full((1, *call.input_shape[1:]), 127, np.int8)
-    assert feature_bound(call) == 25 * (1000 + 255 * 127)
-    assert (head_features(call, worst) == requantize(feature_bound(call), 1 << 30, -12)).all()
+    assert feature_bound(call) == 25 * (8000 + 255 * 127)
+    assert (head_features(call, worst) == round(feature_bound(call) / 2**9)).all()
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -77,7 +77,8 @@ def test_logits_are_dense_layers_of_their_own_features(bits: int) -> None:
             total = sum(w * x for w, x in zip(weights, inputs, strict=True))
             assert abs(total) <= logit_bound(call)
             total = min(max(total, -call.limit), call.limit)
-            scaled = requantize(total, int(call.multiplier[head, row]), int(call.shift[head, row]))
+            product = (total << call.left_shift) * int(call.multiplier[head, row])
+            scaled = (product + (1 << 30)) >> 31
             assert got[sample, head, row] == scaled + int(call.bias[head, row])
 
 

@@ -25,6 +25,7 @@ from qutec.program.tensors import (
     Buffer,
     BufferKind,
     Int8Array,
+    Int16Array,
     Int32Array,
     Pair,
     Port,
@@ -32,6 +33,7 @@ from qutec.program.tensors import (
     Shape,
     StoredArray,
     Tensor,
+    UInt16Array,
 )
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
 
@@ -53,6 +55,7 @@ __all__ = [
     "HeadUncertainty",
     "Indices",
     "Int8Array",
+    "Int16Array",
     "Int32Array",
     "KernelCall",
     "Lookup",
@@ -68,6 +71,7 @@ __all__ = [
     "Tensor",
     "feature_bound",
     "logit_bound",
+    "UInt16Array",
 ]
 
 Call: TypeAlias = (

@@ -93,6 +93,14 @@ QUTE_INLINE uint32_t qute_pkhbt(int32_t low, int32_t high)
     return result;
 }
 
+/* The high halves of two words, the first one above. */
+QUTE_INLINE uint32_t qute_pkhtb(uint32_t high, uint32_t low)
+{
+    uint32_t result;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(result) : "r"(high), "r"(low));
+    return result;
+}
+
 /* Bytes 0 and 2 as two int16. */
 QUTE_INLINE uint32_t qute_sxtb16(uint32_t bytes)
 {
