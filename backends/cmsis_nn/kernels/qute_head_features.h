@@ -6,6 +6,15 @@
 #include "qute_kernels.h"
 #include "qute_requantize.h"
 
+/* `value`, unknown to the compiler: it makes no copy of a loop for a step of 1. */
+QUTE_INLINE int32_t qute_any(int32_t value)
+{
+#if defined(__GNUC__)
+    __asm__("" : "+r"(value));
+#endif
+    return value;
+}
+
 /* Sums over all output pixels as `count` features, from `index` (head * channels + channel) on, `step` apart. */
 QUTE_COLD void qute_store_features(const qute_head_features *features,
                                    const int32_t *sums,

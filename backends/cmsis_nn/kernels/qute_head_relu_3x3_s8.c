@@ -12,7 +12,7 @@
 /* Heads whose sums are kept at a time. */
 #define MAX_HEADS 4
 /* Outputs along a strip. */
-#define STRIP 16
+#define STRIP 13
 
 /* One place of four lines: {line 0, line 1}, {line 2, line 3}, each plus the offset, or 0 outside of the map. */
 typedef struct {
@@ -20,47 +20,44 @@ typedef struct {
     uint32_t lower;
 } column;
 
-/* Weights in the pairs that meet a strip, lines {0, 1} and {1, 2} of each column; and what the sums of the upper and
- * the lower line of outputs start with. */
-typedef struct {
-    uint32_t w01[KERNEL];
-    uint32_t w12[KERNEL];
-    int32_t start[2];
-} packed_kernel;
-
 /* Moves the part of a strip that is inside the map two lines down, to end with lines y and y + 1. */
-QUTE_COLD void advance(const qute_head_relu_params *params, column *strip, int32_t count, const int8_t *line, int32_t y)
+QUTE_NOINLINE void advance(const qute_head_relu_params *params, column *strip, int32_t count, const int8_t *line, int32_t y)
 {
     const uint32_t offset = qute_pair(params->features.input_offset);
     const int32_t size = params->outer.size;
     /* Lines outside of the map are read from inside it, and masked. */
     const uint32_t mask = ((uint32_t)y < (uint32_t)size ? 0xffffU : 0U) |
                           ((uint32_t)(y + 1) < (uint32_t)size ? 0xffff0000U : 0U);
-    const int8_t *upper = line + qute_clamp(y, 0, size - 1) * params->outer.input_step;
-    const int8_t *lower = line + qute_clamp(y + 1, 0, size - 1) * params->outer.input_step;
+    const int32_t upper = qute_clamp(y, 0, size - 1) * params->outer.input_step;
+    const int32_t below = qute_clamp(y + 1, 0, size - 1) * params->outer.input_step - upper;
+    const int32_t step = params->inner.input_step;
+    line += upper;
     for (; count > 0; count--) {
         strip->upper = strip->lower;
-        strip->lower = qute_sadd16(qute_pkhbt(*upper, *lower), offset) & mask;
+        strip->lower = qute_sadd16(qute_pkhbt(line[0], line[below]), offset) & mask;
         strip++;
-        upper += params->inner.input_step;
-        lower += params->inner.input_step;
+        line += qute_any(step);
     }
 }
 
-QUTE_COLD void pack_kernel(const qute_head_relu_params *params, const int8_t *weights, packed_kernel *kernel)
+/* max(0, .) of both outputs at each of `count` > 0 places of a strip, summed; the upper sums start with start[0], the
+ * lower ones with start[1]. In assembly, because compilers that schedule this themselves run out of registers or copy
+ * the loop many times. */
+QUTE_NOINLINE int32_t sum_of_strip(const column *strip,
+                                   int32_t count,
+                                   const qute_head_relu_params *params,
+                                   const int8_t *weights,
+                                   const int32_t start[2])
 {
-    const int32_t step = params->outer.weight_step;
-    for (int32_t j = 0; j < KERNEL; j++) {
-        kernel->w01[j] = qute_pkhbt(weights[0], weights[step]);
-        kernel->w12[j] = qute_pkhbt(weights[step], weights[2 * step]);
-        weights += params->inner.weight_step;
-    }
-}
-
-/* max(0, .) of both outputs at each of `count` > 0 columns of a strip, summed. In assembly, because compilers that
- * schedule this themselves run out of registers or copy the loop many times. */
-QUTE_NOINLINE int32_t sum_of_strip(const column *strip, int32_t count, const packed_kernel *k)
-{
+    const int32_t line = params->outer.weight_step;
+    const int32_t place = params->inner.weight_step;
+    /* Weights in the pairs that meet a strip: lines {0, 1} and {1, 2} of each place. */
+    const uint32_t a0 = qute_pkhbt(weights[0], weights[line]);
+    const uint32_t c0 = qute_pkhbt(weights[line], weights[2 * line]);
+    const uint32_t a1 = qute_pkhbt(weights[place], weights[place + line]);
+    const uint32_t c1 = qute_pkhbt(weights[place + line], weights[place + 2 * line]);
+    const uint32_t a2 = qute_pkhbt(weights[2 * place], weights[2 * place + line]);
+    const uint32_t c2 = qute_pkhbt(weights[2 * place + line], weights[2 * (place + line)]);
     const column *const end = strip + count;
     int32_t total = 0;
     do {
@@ -90,8 +87,8 @@ QUTE_NOINLINE int32_t sum_of_strip(const column *strip, int32_t count, const pac
                          "add %[total], %[total], %[second]\n\t"
                          : [strip] "+&r"(strip), [total] "+&r"(total), [upper] "=&r"(upper), [lower] "=&r"(lower),
                            [first] "=&r"(first), [second] "=&r"(second)
-                         : [a0] "r"(k->w01[0]), [a1] "r"(k->w01[1]), [a2] "r"(k->w01[2]), [c0] "r"(k->w12[0]),
-                           [c1] "r"(k->w12[1]), [c2] "r"(k->w12[2]), [start] "r"(k->start)
+                         : [a0] "r"(a0), [a1] "r"(a1), [a2] "r"(a2), [c0] "r"(c0), [c1] "r"(c1), [c2] "r"(c2),
+                           [start] "r"(start)
                          : "memory");
     } while (strip != end);
     return total;
@@ -103,7 +100,7 @@ QUTE_INLINE int32_t smaller(int32_t a, int32_t b)
 }
 
 /* The features of one channel for `heads` heads, whose first weight is at `weights` and first feature at `index`. */
-QUTE_COLD void features_of_channel(const qute_head_relu_params *params,
+QUTE_INLINE void features_of_channel(const qute_head_relu_params *params,
                                    const int8_t *input,
                                    const int8_t *weights,
                                    int32_t index,
@@ -123,20 +120,23 @@ QUTE_COLD void features_of_channel(const qute_head_relu_params *params,
         advance(params, first, inside, line, -params->outer.padding);
         for (int32_t out_y = 0; out_y < params->outer.outputs; out_y += 2) {
             advance(params, first, inside, line, out_y - params->outer.padding + 2);
+            const int8_t *kernel = weights;
+            const int16_t *bias = params->bias + index;
             for (int32_t k = 0; k < heads; k++) {
-                packed_kernel kernel;
-                pack_kernel(params, weights + k * KERNEL * KERNEL * features->channels, &kernel);
-                kernel.start[0] = qute_shift_left(params->bias[index + k * features->channels], params->bias_shift);
+                int32_t start[2];
+                start[0] = qute_shift_left(*bias, params->bias_shift);
                 /* Where there is no lower line its outputs are far below 0. */
-                kernel.start[1] = out_y + 1 < params->outer.outputs ? kernel.start[0] : INT32_MIN / 2;
-                totals[k] += sum_of_strip(strip, count, &kernel);
+                start[1] = out_y + 1 < params->outer.outputs ? start[0] : INT32_MIN / 2;
+                totals[k] += sum_of_strip(strip, count, params, kernel, start);
+                kernel += KERNEL * KERNEL * features->channels;
+                bias += features->channels;
             }
         }
     }
     qute_store_features(features, totals, heads, index, features->channels, output);
 }
 
-QUTE_SMALL void qute_head_relu_3x3_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
+void qute_head_relu_3x3_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
 {
     const qute_head_features *features = &params->features;
     for (int32_t head = 0; head < features->heads; head += MAX_HEADS) {

@@ -40,6 +40,13 @@ QUTE_NOINLINE void add_lines(line_sums *sums, const qute_head_sum_axis *axis, in
             even = qute_sxtab16(even, word);
             odd = qute_sxtab16_odd(odd, word);
             pixel += step;
+            /* Once more, by hand: compilers add a loop for what is left over. */
+            if (--i > 0) {
+                const uint32_t next = qute_load_s8x4(pixel);
+                even = qute_sxtab16(even, next);
+                odd = qute_sxtab16_odd(odd, next);
+                pixel += step;
+            }
         }
         sums->values[0] = qute_smlabb(even, (uint32_t)sign, sums->values[0]);
         sums->values[1] = qute_smlabb(odd, (uint32_t)sign, sums->values[1]);
@@ -71,18 +78,42 @@ QUTE_COLD void move_sums(line_sums *sums, const qute_head_sum_axis *axis, int32_
     } else {
         memset(sums->values, 0, sizeof sums->values);
     }
-    add_lines(sums, axis, old_first, old_first - first);
-    add_lines(sums, axis, old_end, end - old_end);
+    if (first != old_first) {
+        add_lines(sums, axis, old_first, old_first - first);
+    }
+    if (end != old_end) {
+        add_lines(sums, axis, old_end, end - old_end);
+    }
 }
 
-/* Adds the products of a tap's sums and its weights, which are `kernel` bytes apart from head to head. */
-QUTE_COLD void add_products(const int8_t *weights, int32_t kernel, const int32_t *sums, int32_t *totals, int32_t heads)
+/* totals[lane] += weights[lane] * values[lane] for `count` heads, whose weights are `step` bytes apart. */
+QUTE_COLD void add_products(
+    const int8_t *weights, int32_t step, const int32_t *values, int32_t *totals, int32_t count)
 {
+    const int32_t *const end = totals + count * LANES;
+#if LANES == 4
+    const int32_t v0 = values[0];
+    const int32_t v1 = values[1];
+    const int32_t v2 = values[2];
+    const int32_t v3 = values[3];
     do {
-        qute_add_products(weights, sums, totals);
-        weights += kernel;
-        totals += LANES;
-    } while (--heads > 0);
+        const uint32_t word = qute_load_s8x4(weights);
+        const int32_t t0 = totals[0] + (int8_t)word * v0;
+        const int32_t t1 = totals[1] + (int8_t)(word >> 8) * v1;
+        const int32_t t2 = totals[2] + (int8_t)(word >> 16) * v2;
+        const int32_t t3 = totals[3] + (int8_t)(word >> 24) * v3;
+        *totals++ = t0;
+        *totals++ = t1;
+        *totals++ = t2;
+        *totals++ = t3;
+        weights += step;
+    } while (totals != end);
+#else
+    do {
+        *totals++ += *weights * *values;
+        weights += step;
+    } while (totals != end);
+#endif
 }
 
 /* The features of the block of channels at `channel`, for `heads` heads from `head` on. */

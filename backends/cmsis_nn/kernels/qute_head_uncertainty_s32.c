@@ -7,7 +7,7 @@
  *
  * Logits become what -log2 of a head's share in the mean is: their distance to the largest, plus log2 of the head's sum
  * of exponentials and of the number of heads. So there is no division, and a share comes with the logarithm that its
- * part of an entropy takes. This runs once an inference, on few numbers: it is written, and compiled, for size. */
+ * part of an entropy takes. */
 
 #define FRACTION_BITS 20
 #define LN_2_Q32 2977044472U
@@ -29,10 +29,10 @@ QUTE_INLINE uint32_t mul_high(uint32_t a, uint32_t b)
 }
 
 /* terms[0] - x * (terms[1] - x * (...)), x in Q32. */
-QUTE_COLD uint32_t alternating_sum(const uint32_t *terms, int32_t count, uint32_t x)
+QUTE_INLINE uint32_t alternating_sum(const uint32_t *terms, int32_t count, uint32_t x)
 {
     uint32_t sum = 0;
-#pragma GCC unroll 1
+#pragma GCC unroll 9
     while (--count >= 0) {
         sum = terms[count] - mul_high(sum, x);
     }
@@ -40,7 +40,7 @@ QUTE_COLD uint32_t alternating_sum(const uint32_t *terms, int32_t count, uint32_
 }
 
 /* 2^-bits in Q31; bits in Q26. */
-QUTE_COLD uint32_t power_of_half(uint32_t bits)
+QUTE_NOINLINE uint32_t power_of_half(uint32_t bits)
 {
     const uint32_t power = alternating_sum(exp2_terms, COUNT_OF(exp2_terms), bits << 6);
     const uint32_t octaves = bits >> 26;
@@ -48,7 +48,7 @@ QUTE_COLD uint32_t power_of_half(uint32_t bits)
 }
 
 /* log2(value) in Q26, for value > 0. */
-QUTE_COLD uint32_t log2_of(uint64_t value)
+QUTE_NOINLINE uint32_t log2_of(uint64_t value)
 {
     uint32_t octaves = 31U << 26;
     uint32_t rest;
@@ -80,7 +80,7 @@ typedef struct {
 } softmax;
 
 /* Minus log2 of what a class adds to the mean, Q26. */
-QUTE_COLD uint32_t bits_of(const softmax *head, int32_t logit)
+QUTE_INLINE uint32_t bits_of(const softmax *head, int32_t logit)
 {
     const uint32_t below = (uint32_t)head->max - (uint32_t)logit;
     /* 32 octaves below nothing is left of an exponential in Q31. */
@@ -88,7 +88,7 @@ QUTE_COLD uint32_t bits_of(const softmax *head, int32_t logit)
     return ((below < most ? below : most) << (26 - FRACTION_BITS)) + head->log2_sum;
 }
 
-QUTE_COLD void add_head(softmax *head, const int32_t *logits, int32_t classes, uint32_t log2_heads)
+QUTE_NOINLINE void add_head(softmax *head, const int32_t *logits, int32_t classes, uint32_t log2_heads)
 {
     uint64_t sum = 0;
     int32_t i;
@@ -109,7 +109,7 @@ QUTE_COLD int32_t nats(uint32_t octaves)
     return (int32_t)((mul_high(octaves, LN_2_Q32) + 512U) >> 10);
 }
 
-QUTE_SMALL void qute_head_uncertainty_s32(
+void qute_head_uncertainty_s32(
     const int32_t *logits, int32_t heads, int32_t classes, int32_t abstain_below, int32_t *output)
 {
     softmax head[QUTE_MAX_HEADS];
