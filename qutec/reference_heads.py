@@ -2,13 +2,13 @@
 
 Errors of `head_uncertainty` against real arithmetic on the same logits, of K heads and L classes:
 
-- Powers (minimax polynomial) are within 2**-29, logarithms within 2**-27 and the 2**-26 that they are cut at. A share
-  is 2 to the power of minus its bits, cut at 2**-31; so is each exponential in the sum of a head, beside the largest,
-  which is 1. A probability is within 2**-24 of its value, relatively, and (K + L) * 2**-31 more, so that all
-  together are 1 within 2**-24 + K * L * 2**-31.
+- Powers (minimax polynomial) are within 2**-29, logarithms within 2**-27 and the 2**-26 that they are cut
+  at. A share is 2 to the power of minus its bits, cut at 2**-31; so is each exponential in the sum of a head,
+  beside the largest, which is 1. A probability is within 2**-24 of its value, relatively, and within
+  (K + L) * 2**-31 more, so that all together are 1 within 2**-24 + K * L * 2**-31.
 - An entropy is a mean of logarithms whose weights are cut where the logarithm is at most 31: within
-  2**-19 + K * L * 2**-27 nats, and 2**-17 more for rounding to Q16. The disagreement, a difference of two such means,
-  is within 2**-18 + K * L * 2**-26 and the rounding.
+  2**-19 + K * L * 2**-27 nats, and 2**-17 more for rounding to Q16. The disagreement, a difference of two
+  such means, is within 2**-18 + K * L * 2**-26 and the rounding.
 """
 
 from __future__ import annotations

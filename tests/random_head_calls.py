@@ -53,9 +53,9 @@ def head_features(
         input_shape=(1, *size, channels),
         output_pixels=(pixels[0], pixels[1]),
         weights=int8(rng, heads, *kernel, channels),
-        multiplier=rng.choice([0, 1, 1 << 15, (1 << 16) - 1, *rng.integers(0, 1 << 16, 20)], (heads, channels)).astype(
-            np.uint16
-        ),
+        multiplier=rng.choice(
+            [0, 1, 1 << 15, (1 << 16) - 1, *rng.integers(0, 1 << 16, 20)], (heads, channels)
+        ).astype(np.uint16),
         shift=max(gain + int(rng.integers(-3, 7)), 1),
         stride=stride,
         padding=(padding[0], padding[1]),

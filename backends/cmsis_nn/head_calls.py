@@ -80,11 +80,16 @@ def _axes(call: HeadFeatures) -> tuple[_Axis, _Axis]:
     _, height, width, channels = call.input_shape
     kernel_height, kernel_width = call.weights.shape[1:3]
     rows, columns = (
-        _Axis(
-            size, taps, call.output_pixels[i], call.stride[i], call.padding[i], line * channels, line_of_taps * channels
-        )
-        for i, (size, taps, line, line_of_taps) in enumerate(
-            [(height, kernel_height, width, kernel_width), (width, kernel_width, 1, 1)]
+        _Axis(size, taps, outputs, stride, padding, line * channels, line_of_taps * channels)
+        for size, taps, line, line_of_taps, outputs, stride, padding in zip(
+            (height, width),
+            (kernel_height, kernel_width),
+            (width, 1),
+            (kernel_width, 1),
+            call.output_pixels,
+            call.stride,
+            call.padding,
+            strict=True,
         )
     )
     return (columns, rows) if rows.outputs > columns.outputs else (rows, columns)
@@ -99,9 +104,9 @@ def _features(index: int, call: HeadFeatures, address: Address, const_data: Cons
         if call.relu:
             fields.append(_braced(astuple(axis)))
         else:
-            lines = ", ".join(map(_braced, axis.lines()))
-            table = const_data.struct("qute_head_lines", f"head_{name}_lines_{index}", f"{{{lines}}}", axis.taps)
-            fields.append(_braced((axis.taps, axis.stride, axis.input_step, axis.weight_step, table)))
+            stem = f"head_{name}_lines_{index}"
+            lines = const_data.struct("qute_head_lines", stem, _braced(map(_braced, axis.lines())), axis.taps)
+            fields.append(_braced((axis.taps, axis.stride, axis.input_step, axis.weight_step, lines)))
     if call.bias is not None:
         fields += [str(call.bias_shift), const_data.array(f"bias_{index}", call.bias)]
     c_type = f"qute_head_{'relu' if call.relu else 'sums'}_params"
@@ -110,8 +115,11 @@ def _features(index: int, call: HeadFeatures, address: Address, const_data: Cons
 
 
 def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstData) -> str:
-    arrays = {"weights": call.weights, "bias": call.bias, "multiplier": call.multiplier}
-    names = [const_data.array(f"{what}_{index}", values) for what, values in arrays.items()]
+    names = (
+        const_data.array(f"weights_{index}", call.weights),
+        const_data.array(f"bias_{index}", call.bias),
+        const_data.array(f"multiplier_{index}", call.multiplier),
+    )
     sizes = (call.heads, call.classes, call.inputs, call.input_offset, call.limit, call.left_shift)
     params = const_data.struct("qute_head_logits_params", f"head_params_{index}", _braced((*sizes, *names)))
     source = address(call.input)

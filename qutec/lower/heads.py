@@ -44,8 +44,7 @@ _INT32 = 2**31 - 1
 _UINT16 = 2**16 - 1
 _FEATURE_LIMIT = 2**15 - 1
 _BIAS_LIMIT = 2**21
-"""Of a bias beside the largest weight of its channel: 6 bits more than it is stored with, one for each bit less of
-the weights where it is larger."""
+"""Of a bias in accumulators, of which 15 bits are kept: a channel with a larger one gets coarser weights."""
 _FEATURE_MARGIN = 2.0
 """Room above the range seen in calibration: inputs that the network never saw give larger features."""
 _RESULT_SCALES = {
@@ -67,7 +66,8 @@ def qute_head(context: Context, node: ir.Node) -> list[Result]:
     name = layer_name(node)
     if not _is_relu(node):
         # The mean over the pixels keeps a bias as it is: it is one of the logits.
-        dense_bias = dense_bias.reshape(heads, classes) + np.einsum("kc,kcl->kl", _by_head(offsets, heads), dense)
+        folded = np.einsum("kc,kcl->kl", _by_head(offsets, heads), dense)
+        dense_bias = dense_bias.reshape(heads, classes) + folded
     features, feature_scale = _features(context, node, x, depthwise, offsets, heads)
     buffer = context.builder.buffer(f"{name}/logits", 4 * heads * classes)
     # What one unit of a feature means differs from channel to channel: the dense layer's weights know.
@@ -166,15 +166,16 @@ def _by_head(values: FloatArray, heads: int) -> FloatArray:
 def _feature_factors(units: FloatArray, unit: float) -> tuple[UInt16Array, int, FloatArray]:
     """Multipliers and the shift from accumulators to features, and what a unit of a feature then is.
 
-    `units` are those of the accumulators, `unit` is the one wanted of a feature. One shift serves all channels,
-    so that the multipliers of small ones have few bits; the result says what they came to be.
+    `units` are those of the accumulators, `unit` is the one wanted of a feature. One shift serves all
+    channels, so that the multipliers of small ones have few bits; the result says what they came to be.
     """
     largest = float(units.max())
     # A multiplier is less than 1 and a shift at least 1: two accumulators make a feature, or more.
     unit = max(unit, largest * 2.001)
     shift = min(math.floor(math.log2(unit / largest * (_UINT16 / (_UINT16 + 1)))), 31)
-    multiplier = np.rint(units / unit * 2.0 ** (16 + shift))
-    exact = np.divide(units * 2.0 ** (16 + shift), multiplier, out=np.full_like(units, unit), where=multiplier > 0)
+    wanted = units / unit * 2.0 ** (16 + shift)
+    multiplier = np.rint(wanted)
+    exact = unit * np.divide(wanted, multiplier, out=np.ones_like(units), where=multiplier > 0)
     return multiplier.astype(np.uint16), shift, exact
 
 

@@ -69,9 +69,9 @@ __all__ = [
     "Softmax",
     "StoredArray",
     "Tensor",
+    "UInt16Array",
     "feature_bound",
     "logit_bound",
-    "UInt16Array",
 ]
 
 Call: TypeAlias = (

@@ -44,7 +44,7 @@ class HeadFeatures(_HeadCall):
     The input is one int8 map, `input_shape` NHWC. The output is int16 [K, C]:
 
         sum[k, c] = sum over output pixels of
-                        act(bias[k, c] * 2**bias_shift + sum over taps inside the map of (x + input_offset) * w)
+            act(bias[k, c] * 2**bias_shift + sum over taps inside the map of (x + input_offset) * w)
         features[k, c] = clamp16(round(floor(sum[k, c] * multiplier[k, c] / 2**16) / 2**shift))
 
     with ties rounded up and act = max(0, .) where there is a bias, else the identity: a linear block's bias
@@ -130,14 +130,14 @@ class HeadLogits(_HeadCall):
     limit: int = 2**31 - 1
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a wide tensor is not aligned, 16-bit features have an offset, or sums overflow."""
+        """Raises ValueError where a tensor is not aligned, int16 has an offset, or limits are too wide."""
         _check_wide(self.name, self.output)
         if self.input_bits == 16:
             _check_wide(self.name, self.input)
             if self.input_offset:
                 raise ValueError(f"{self.name}: 16-bit features have no offset, not {self.input_offset}")
         if self.left_shift < 0 or self.limit << self.left_shift >= 1 << 31:
-            raise ValueError(f"{self.name}: sums to {self.limit} are shifted by {self.left_shift} out of 32 bits")
+            raise ValueError(f"{self.name}: sums to {self.limit} leave 32 bits, shifted by {self.left_shift}")
 
     def read_region(self, k: int) -> Indices:
         """K * C values of one or two bytes."""
@@ -196,8 +196,8 @@ class HeadUncertainty(_HeadCall):
 def feature_bound(call: HeadFeatures) -> int:
     """What no partial sum of a feature can exceed in absolute value, in any order of summation.
 
-    The largest over k and c of OH * OW * (|bias| * 2**bias_shift + max |x + input_offset| * sum over taps |w|). Below 2**31
-    the int32 arithmetic of `HeadFeatures` is exact.
+    The largest over k and c of OH * OW * (|bias| * 2**bias_shift + max |x + input_offset| * sum over taps
+    |w|). Below 2**31 the int32 arithmetic of `HeadFeatures` is exact.
     """
     largest = max(abs(call.input_offset - 128), abs(call.input_offset + 127))
     taps = np.abs(call.weights.astype(np.int64)).sum(axis=(1, 2))
