@@ -7,7 +7,7 @@ Code is that of arm-none-eabi-gcc -O3 after --gc-sections, read off the linker's
 file, bytes that one call adds to <prefix>.c (its function and parameter structs, by the difference between
 five calls and one), and the rest of the API. Stack is the deepest that painted memory shows over programs
 that take every way through a kernel, with gcc and with zig, on an emulated core of each architecture. They
-have calls of other kinds too: compilers inline all calls into one function, whose frame is that of the widest,
+have calls of other kinds too: compilers inline all calls into one function, with the frame of the widest,
 up to 90 bytes more than a network of one kind of call has.
 
 Needs arm-none-eabi-gcc, qemu-system-arm and the extra `sim`; takes some minutes.

@@ -3,7 +3,7 @@
 
 #include "qute_head_relu.h"
 
-QUTE_SMALL void qute_head_relu_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
+void qute_head_relu_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
 {
     qute_head_relu(params, input, output);
 }

@@ -22,7 +22,7 @@ typedef struct {
     int32_t values[LANES];
 } line_sums;
 
-/* Adds `count` lines of an axis from `first` on or, where that is below 0, subtracts -count. */
+/* Adds `count` != 0 lines of an axis from `first` on or, where that is below 0, subtracts -count. */
 QUTE_NOINLINE void add_lines(line_sums *sums, const qute_head_sum_axis *axis, int32_t first, int32_t count)
 {
     const int32_t sign = count < 0 ? -1 : 1;
@@ -77,6 +77,9 @@ QUTE_COLD void move_sums(line_sums *sums, const qute_head_sum_axis *axis, int32_
         old_end = old_first + lines[-1].count;
     } else {
         memset(sums->values, 0, sizeof sums->values);
+    }
+    if (sums->part->count == 0) {
+        return;
     }
     if (first != old_first) {
         add_lines(sums, axis, old_first, old_first - first);
