@@ -42,6 +42,7 @@ _LOGIT_UNIT = math.log2(math.e) * 2**20
 """Stored logits are in base 2 with 20 fractional bits, so that softmax is exp2 of a difference."""
 _INT32 = 2**31 - 1
 _UINT16 = 2**16 - 1
+_MAX_LEFT_SHIFT = 30
 _FEATURE_LIMIT = 2**15 - 1
 _BIAS_LIMIT = 2**21
 """Of a bias in accumulators, of which 15 bits are kept: a channel with a larger one gets coarser weights."""
@@ -221,6 +222,8 @@ def _logits(
     """
     factor = inputs.scale * scale * _LOGIT_UNIT
     shift = max(math.frexp(float(factor.max()))[1], 0)
+    if shift > _MAX_LEFT_SHIFT:
+        raise Refused(f"its logits are too large: in steps of {factor.max() / _LOGIT_UNIT:g}")
     multiplier = np.minimum(np.rint(factor * 2.0 ** (31 - shift)), _INT32)
     offset = np.rint(bias.reshape(-1) * _LOGIT_UNIT)
     if np.abs(offset).max() > _INT32 / 2:
