@@ -205,14 +205,6 @@ QUTE_INLINE uint32_t qute_sadd16(uint32_t a, uint32_t b)
     return result;
 }
 
-/* Difference of two pairs of int16, without borrow between the halves. */
-QUTE_INLINE uint32_t qute_ssub16(uint32_t a, uint32_t b)
-{
-    uint32_t result;
-    __asm__("ssub16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
-    return result;
-}
-
 #endif
 
 #endif
