@@ -207,13 +207,12 @@ class Chain:
         pixels = _windows((height, width), kernel, stride, (padding, padding), 1)
         name, source, target = self._step((1, heads, channels, 2))
         count = heads * channels
+        bias = self._int32(-500, 500, count).astype(np.int16).reshape(heads, channels) if relu else None
         self.calls.append(
             HeadFeatures(
                 name, source, target, source_shape, pixels, self._int8(heads, *kernel, channels),
-                self._int32(-500, 500, count).reshape(heads, channels),
-                self._int32(1 << 30, (1 << 31) - 1, count).reshape(heads, channels),
-                self._int32(-9, -6, count).reshape(heads, channels),
-                (stride, stride), (padding, padding), self._offset(), relu,
+                self._int32(1 << 14, (1 << 16) - 1, count).astype(np.uint16).reshape(heads, channels),
+                8, (stride, stride), (padding, padding), self._offset(), bias,
             )
         )  # fmt: skip
 
@@ -226,8 +225,7 @@ class Chain:
             HeadLogits(
                 name, source, target, heads, classes, inputs, input_bits, offset,
                 self._int8(heads, classes, inputs), self._int32(-500, 500, count).reshape(heads, classes),
-                self._int32(1 << 30, (1 << 31) - 1, count).reshape(heads, classes),
-                self._int32(-9, -6, count).reshape(heads, classes),
+                self._int32(1 << 30, (1 << 31) - 1, count).reshape(heads, classes), 0,
             )
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Small programs made of one kind of kernel call, to find out what such a call costs in code and stack.
 
 `repeated` gives calls as networks have them, each with parameters of its own, for code size; `variants` gives
-one call for each way through the kernels, for the deepest stack.
+one call for each way through the kernels, and `wide_variants` the same among others, for the deepest stack.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from qutec.program import (
     Softmax,
 )
 
-__all__ = ["KINDS", "mixed", "repeated", "variants"]
+__all__ = ["KINDS", "mixed", "repeated", "variants", "wide_variants"]
 
 _CHANNELS = (16, 24, 32, 48, 20)
 
@@ -97,6 +97,23 @@ def repeated(kind: type[Call], count: int) -> Program:
 
 def variants(kind: type[Call]) -> list[Program]:
     """Programs with calls of one kind that together take every way through its kernel."""
+    return [chain.program() for chain in _variants(kind)]
+
+
+def wide_variants(kind: type[Call]) -> list[Program]:
+    """The same with calls of many arguments behind: one frame, that of `invoke`, has room for all of them."""
+    chains = _variants(kind)
+    for chain in chains:
+        chain.add()
+        chain.multiply()
+        chain.copy()
+        chain.pool(AvgPool2D, (1, 1), 1)
+        chain.pool(MaxPool2D, (1, 1), 1)
+        chain.lookup()
+    return [chain.program() for chain in chains]
+
+
+def _variants(kind: type[Call]) -> list[Chain]:
     chains = {
         Conv2D: _conv_variants,
         DepthwiseConv2D: _depthwise_variants,
@@ -122,7 +139,7 @@ def variants(kind: type[Call]) -> list[Program]:
         chain.pool(AvgPool2D, chain.shape[1:3], 1)
     elif kind is MaxPool2D:
         chain.pool(MaxPool2D, (3, 3), 2, (1, 1))
-    return [chain.program()]
+    return [chain]
 
 
 def mixed() -> Program:
@@ -146,7 +163,7 @@ def mixed() -> Program:
     return chain.program()
 
 
-def _conv_variants() -> list[Program]:
+def _conv_variants() -> list[Chain]:
     chain = Chain((1, 16, 16, 3))
     chain.conv(16, (3, 3), padding=(1, 1))
     chain.conv(16, (3, 3), padding=(1, 1))
@@ -162,10 +179,10 @@ def _conv_variants() -> list[Program]:
     narrow = Chain((1, 25, 10, 1))
     narrow.conv(64, (10, 4), stride=2, padding=(4, 1))
     narrow.conv(7, (1, 1))
-    return [chain.program(), narrow.program()]
+    return [chain, narrow]
 
 
-def _depthwise_variants() -> list[Program]:
+def _depthwise_variants() -> list[Chain]:
     chain = Chain((1, 16, 16, 8))
     chain.depthwise((3, 3), padding=(1, 1))
     chain.depthwise((3, 3), stride=2, padding=(1, 1))
@@ -179,41 +196,41 @@ def _depthwise_variants() -> list[Program]:
     odd.depthwise((2, 2), stride=2)
     single = Chain((1, 8, 8, 1))
     single.depthwise((3, 3), padding=(1, 1), multiplier=8)
-    return [chain.program(), odd.program(), single.program()]
+    return [chain, odd, single]
 
 
-def _dense_variants() -> list[Program]:
+def _dense_variants() -> list[Chain]:
     chain = Chain((1, 1, 1, 64))
     chain.dense(40)
     chain.dense(7)
     chain.dense(10, filter_offset=3)
-    return [chain.program()]
+    return [chain]
 
 
-def _head_feature_variants() -> list[Program]:
-    programs = []
+def _head_feature_variants() -> list[Chain]:
+    chains = []
     for relu in (True, False):
-        for channels in (16, 6):
+        for channels in (16, 6, 3):
             chain = Chain((1, 8, 8, channels))
             chain.head_features(4, (3, 3), relu=relu, padding=1)
             strided = Chain((1, 8, 8, channels))
             strided.head_features(1, (5, 5), relu=relu, stride=2, padding=2)
-            programs += [chain.program(), strided.program()]
-    return programs
+            chains += [chain, strided]
+    return chains
 
 
-def _head_logit_variants() -> list[Program]:
+def _head_logit_variants() -> list[Chain]:
     chain = Chain((1, 4, 16, 2))
     chain.head_logits(4, 10, 16)
     chain.head_logits(4, 7, 8)
     odd = Chain((1, 1, 7, 2))
     odd.head_logits(1, 3, 16)
     odd.head_logits(1, 10, 8)
-    return [chain.program(), odd.program()]
+    return [chain, odd]
 
 
-def _head_uncertainty_variants() -> list[Program]:
+def _head_uncertainty_variants() -> list[Chain]:
     chain = Chain((1, 4, 10, 4))
     chain.head_uncertainty(4)
     chain.head_uncertainty(1)
-    return [chain.program()]
+    return [chain]

@@ -45,18 +45,22 @@ def activation_parameters(low: float, high: float) -> Quantization:
 
 
 def symmetric_per_channel(
-    weights: npt.NDArray[np.floating], axis: int, bias: FloatArray | None = None, input_scale: float = 1.0
+    weights: npt.NDArray[np.floating],
+    axis: int,
+    bias: FloatArray | None = None,
+    input_scale: float = 1.0,
+    bias_limit: int = _BIAS_LIMIT,
 ) -> tuple[Int8Array, npt.NDArray[np.float32]]:
     """(int8 weights in [-127, 127], float32 scale for each index of `axis`); zero points are 0.
 
     A channel whose weights are very small beside its bias gets a larger scale, so that the bias at
-    scale input_scale * scale stays well inside int32.
+    scale input_scale * scale is at most `bias_limit`, well inside int32.
     """
     channels = np.moveaxis(np.asarray(weights, np.float64), axis, 0)
     flat = channels.reshape(channels.shape[0], -1)
     scale = np.abs(flat).max(axis=1) / 127.0
     if bias is not None:
-        scale = np.maximum(scale, np.abs(bias) / (input_scale * _BIAS_LIMIT))
+        scale = np.maximum(scale, np.abs(bias) / (input_scale * bias_limit))
     scale = np.where(scale < np.finfo(np.float32).tiny * 2**24, 1.0 / 127.0, scale).astype(np.float32)
     shape = (-1,) + (1,) * (channels.ndim - 1)
     quantized = np.clip(np.rint(channels / scale.astype(np.float64).reshape(shape)), -127, 127)

@@ -1,14 +1,14 @@
 """The arithmetic of QUTE heads on numpy arrays, to the bit; `qutec.reference` runs it on buffers.
 
-Errors of `head_uncertainty` against real arithmetic on the same logits, up to 1000 classes:
+Errors of `head_uncertainty` against real arithmetic on the same logits, of K heads and L classes:
 
-- Exponentials (table and cubic) are within 2**-29.9, the largest being 1; their sum is kept in Q51, so that
-  tails count which no single class shows; its reciprocal (Newton) is within a factor of 1 + 2**-29.9.
-- A probability is cut at 2**-31 for each head and rounded once: within 2**-28. All together are 1 within
-  L * 2**-30 + 2**-28.
-- Logarithms (table and cubic) are within 2**-24. An entropy is their mean, weighted with probabilities that
-  are off by 2**-30 where the logarithm to base 2 is at most 31: within L * 2**-25.5 + 2**-17 (rounding to
-  Q16), which is 2**-15. The disagreement, a difference of two such means, is within 2**-14.
+- Powers (minimax polynomial) are within 2**-29, logarithms within 2**-27 and the 2**-26 that they are cut
+  at. A share is 2 to the power of minus its bits, cut at 2**-31; so is each exponential in the sum of a head,
+  beside the largest, which is 1. A probability is within 2**-24 of its value, relatively, and within
+  (K + L) * 2**-31 more, so that all together are 1 within 2**-24 + K * L * 2**-31.
+- An entropy is a mean of logarithms whose weights are cut where the logarithm is at most 31: within
+  2**-19 + K * L * 2**-27 nats, and 2**-17 more for rounding to Q16. The disagreement, a difference of two
+  such means, is within 2**-18 + K * L * 2**-26 and the rounding.
 """
 
 from __future__ import annotations
@@ -18,30 +18,25 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from qutec.fixed_point import requantize, wrap_int32
-from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Int32Array
+from qutec.fixed_point import doubling_high_multiply, wrap_int32
+from qutec.program import HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Int16Array, Int32Array
 
 __all__ = ["head_features", "head_logits", "head_uncertainty"]
 
-Int16Array: TypeAlias = npt.NDArray[np.int16]
 Int64Array: TypeAlias = npt.NDArray[np.int64]
 
 _FRACTION_BITS = 20
-_SUM_EXTRA_BITS = 20
-_MAX_EXPONENT = 12
+_MAX_DISTANCE = (32 << _FRACTION_BITS) - 1
 _ONE_Q30 = 1 << 30
-_ONE_Q31 = 1 << 31
 _LN_2_Q32 = 2977044472
 
-_POWER_OF_TWO = np.array([round(2.0 ** (31 - i / 32)) for i in range(33)], dtype=np.int64)
-"""2**(-i / 32) in Q31."""
-_RECIPROCAL_INDEX = np.array([0, *(round(32 * np.log2(1 + (i + 0.5) / 32)) for i in range(1, 32))], np.int64)
-"""For m in [1 + i / 32, 1 + (i + 1) / 32): which power is near 1 / m; exactly 1 for m = 1."""
-
-# Minimax: 2**(-s / 32) = 1 - s * (a - s * (b - s * c)) for s in [0, 1], in Q32, error 2**-33.
-_EXP2_CUBIC = (93032633, 1007539, 7200)
-# Minimax: log2(1 + t) = t * (a - t * (b - t * c)) for |t| <= 1 / 32; Q30, Q31, Q31; error 2**-24.
-_LOG2_CUBIC = (1549083842, 1549484860, 1020426366)
+# Minimax: 2**-f = t0 - f * (t1 - f * (t2 - ...)) for f in [0, 1), in Q31, exactly 1 at 0.
+_EXP2_TERMS = (2147483648, 1488522040, 515878639, 119168801, 20577648, 2743352, 236086)
+# Minimax: log2(1 + f) = f * (t0 - f * (t1 - ...)) for f in [0, 1), in Q31.
+_LOG2_TERMS = (
+    *(3098161928, 1548991981, 1031368517, 764400338, 575323445),
+    *(393184562, 210937589, 73908142, 12177207),
+)
 
 
 def head_features(call: HeadFeatures, values: Int8Array) -> Int16Array:
@@ -55,15 +50,18 @@ def head_features(call: HeadFeatures, values: Int8Array) -> Int16Array:
     inside[...] = values[:, : inside.shape[1], : inside.shape[2]].astype(np.int64) + call.input_offset
     features = np.empty((len(values), heads, channels), np.int16)
     for head in range(heads):
-        total = np.zeros((len(values), height, width, channels), np.int64) + call.bias[head]
+        total = np.zeros((len(values), height, width, channels), np.int64)
+        if call.bias is not None:
+            total += call.bias[head].astype(np.int64) << call.bias_shift
         for y, x in np.ndindex(kernel_y, kernel_x):
             rows = slice(y, y + (height - 1) * stride_y + 1, stride_y)
             columns = slice(x, x + (width - 1) * stride_x + 1, stride_x)
             total += padded[:, rows, columns] * call.weights[head, y, x].astype(np.int64)
         if call.relu:
             np.maximum(total, 0, out=total)
-        scaled = requantize(wrap_int32(total.sum(axis=(1, 2))), call.multiplier[head], call.shift[head])
-        features[:, head] = np.clip(scaled, -(1 << 15), (1 << 15) - 1)
+        scaled = (total.sum(axis=(1, 2)) * call.multiplier[head].astype(np.int64)) >> 16
+        rounded = ((scaled >> (call.shift - 1)) + 1) >> 1
+        features[:, head] = np.clip(rounded, -(1 << 15), (1 << 15) - 1)
     return features
 
 
@@ -73,8 +71,8 @@ def head_logits(call: HeadLogits, values: npt.NDArray[np.int8] | Int16Array) -> 
     logits = np.empty((len(values), call.heads, call.classes), np.int32)
     for head in range(call.heads):
         sums = wrap_int32(inputs[:, head] @ call.weights[head].astype(np.int64).T)
-        sums = np.clip(sums, -call.limit, call.limit)
-        scaled = requantize(sums, call.multiplier[head], call.shift[head])
+        sums = np.clip(sums, -call.limit, call.limit) << call.left_shift
+        scaled = doubling_high_multiply(sums, call.multiplier[head].astype(np.int64))
         logits[:, head] = wrap_int32(scaled + call.bias[head])
     return logits
 
@@ -82,35 +80,24 @@ def head_logits(call: HeadLogits, values: npt.NDArray[np.int8] | Int16Array) -> 
 def head_uncertainty(call: HeadUncertainty, logits: Int32Array) -> Int32Array:
     """logits [batch, K, L] -> [batch, L + 5]: probabilities, then the five scalars of `HeadUncertainty`."""
     below = logits.max(axis=2, keepdims=True).astype(np.int64) - logits
-    octaves = below >> _FRACTION_BITS
-    power = _exp2_of_fraction(below)
-    terms = (power << np.maximum(_SUM_EXTRA_BITS - octaves, 0)) >> np.clip(octaves - _SUM_EXTRA_BITS, 0, 63)
-    # 4096 equal logits reach 2**63, which has no sign to spare.
-    sums = terms.sum(axis=2).astype(np.uint64)
-    exponentials = power >> np.minimum(octaves, 63)
-    moments = (exponentials * below).sum(axis=2)
+    distance = np.minimum(below, _MAX_DISTANCE) << (26 - _FRACTION_BITS)
+    log2_heads = int(_log2(np.array(call.heads)))
+    log2_sums = _log2(_power_of_half(distance).sum(axis=2, keepdims=True)) - (31 << 26)
 
-    exponent = _bit_length((sums >> np.uint64(32)).astype(np.int64)) - (32 - _MAX_EXPONENT)
-    mantissa = (sums >> (_SUM_EXTRA_BITS + exponent).astype(np.uint64)).astype(np.int64)
-    inverse = _reciprocal_of_mantissa(mantissa)
-    mean_below = ((moments >> (25 + exponent)) * inverse) >> 31
-    head_bits = (exponent << 26) + _log2_of_mantissa(mantissa) + mean_below
-    head_entropy = ((head_bits * _LN_2_Q32 >> 32) >> 4).sum(axis=1) // call.heads << 4
-
-    least = exponent.min(axis=1, keepdims=True)
-    factor = ((inverse + call.heads // 2) // call.heads) >> (exponent - least)
-    mean = (exponentials * factor[:, :, None]).sum(axis=1)
-    mean += np.int64(_ONE_Q31) << least
-    probability = np.minimum(mean >> (32 + least), _ONE_Q30)
-
-    bits = (probability * _bits_of_probability(probability)).sum(axis=1)
-    entropy = (bits >> 30) * _LN_2_Q32 >> 32
-    disagreement = np.where(entropy > head_entropy, (entropy - head_entropy + 512) >> 10, 0)
+    bits = distance + log2_sums + log2_heads
+    shares = _power_of_half(bits)
+    probability = np.minimum((shares.sum(axis=1) + 1) >> 1, _ONE_Q30)
+    # The mean over the heads of their own entropies is that of the shares less log2(K).
+    bits_of_heads = (shares * bits).sum(axis=(1, 2)) >> 31
+    log2_probability = _log2(np.maximum(probability, 1))
+    entropy = (probability * ((30 << 26) - log2_probability)).sum(axis=1) >> 30
+    disagreement = np.maximum(entropy + log2_heads - bits_of_heads, 0)
     if call.heads == 1:
         disagreement[...] = 0
+
     label = probability.argmax(axis=1)
     confidence = probability.max(axis=1)
-    scalars = [label, confidence, (entropy + 512) >> 10, disagreement, confidence < call.abstain_below]
+    scalars = [label, confidence, _nats(entropy), _nats(disagreement), confidence < call.abstain_below]
     return np.concatenate([probability, np.stack(scalars, axis=1)], axis=1).astype(np.int32)
 
 
@@ -120,40 +107,31 @@ def _mul_high(a: Int64Array, b: Int64Array | int) -> Int64Array:
     return (product >> np.uint64(32)).astype(np.int64)
 
 
-def _exp2_of_fraction(x: Int64Array) -> Int64Array:
-    """2**-f in Q31, f the fraction of x in Q20."""
-    rest = (x & 0x7FFF) << 17
-    power = _POWER_OF_TWO[(x >> 15) & 31]
-    first, second, third = _EXP2_CUBIC
-    slope = first - _mul_high(rest, second - _mul_high(rest, third))
-    result: Int64Array = power - _mul_high(power, _mul_high(rest, slope))
-    return result
+def _alternating_sum(terms: tuple[int, ...], x: Int64Array) -> Int64Array:
+    """terms[0] - x * (terms[1] - x * (...)), x in Q32."""
+    total = np.zeros_like(x)
+    for term in reversed(terms):
+        total = term - _mul_high(total, x)
+    return total
 
 
-def _log2_of_mantissa(m: Int64Array) -> Int64Array:
-    """log2(m) in Q26 for m in [1, 2) in Q31."""
-    index = _RECIPROCAL_INDEX[(m >> 26) & 31]
-    t = (_mul_high(m, _POWER_OF_TWO[index]) - _ONE_Q30) << 5
-    first, second, third = _LOG2_CUBIC
-    slope = second - ((t * third >> 32) >> 3)
-    slope = first - ((t * slope >> 32) >> 4)
-    result: Int64Array = (index << 21) + ((t * slope >> 32) >> 7)
-    return result
+def _power_of_half(bits: Int64Array) -> Int64Array:
+    """2**-bits in Q31, cut; bits in Q26."""
+    power = _alternating_sum(_EXP2_TERMS, (bits & ((1 << 26) - 1)) << 6)
+    return power >> (bits >> 26)
 
 
-def _reciprocal_of_mantissa(m: Int64Array) -> Int64Array:
-    """1 / m in Q31 for m in [1, 2) in Q31."""
-    r: Int64Array = _POWER_OF_TWO[_RECIPROCAL_INDEX[(m >> 26) & 31]]
-    for _ in range(3):
-        r = r + (r * (_ONE_Q30 - _mul_high(m, r)) >> 30)
-    return np.minimum(r, _ONE_Q31)
+def _log2(value: Int64Array) -> Int64Array:
+    """log2 of positive integers below 2**53 in Q26; beyond 32 bits the lowest are cut."""
+    length = _bit_length(value)
+    mantissa = value << np.maximum(32 - length, 0) >> np.maximum(length - 32, 0)
+    fraction = (mantissa & ((1 << 31) - 1)) << 1
+    return ((length - 1) << 26) + (_mul_high(_alternating_sum(_LOG2_TERMS, fraction), fraction) >> 5)
 
 
-def _bits_of_probability(p: Int64Array) -> Int64Array:
-    """-log2(p) in Q26 for p in Q30; 0 for p = 0, whose share of an entropy is 0."""
-    length = _bit_length(np.maximum(p, 1))
-    bits = ((31 - length) << 26) - _log2_of_mantissa(np.maximum(p, 1) << (32 - length))
-    return np.where(p > 0, bits, 0)
+def _nats(octaves: Int64Array) -> Int64Array:
+    """From octaves in Q26 to nats in Q16."""
+    return (_mul_high(octaves, _LN_2_Q32) + 512) >> 10
 
 
 def _bit_length(value: Int64Array) -> Int64Array:

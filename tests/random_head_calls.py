@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -43,7 +44,7 @@ def head_features(
         for n, p, k, s in zip(size, padding, kernel, stride, strict=True)
     )
     heads = int(rng.choice([1, 2, 2, 3, 5, 10]))
-    limit = int(rng.choice([100, 20000, 1 << 20]))
+    bias_shift = int(rng.integers(0, 7))
     gain = int(np.log2(pixels[0] * pixels[1] * kernel[0] * kernel[1])) // 2
     call = HeadFeatures(
         name="features",
@@ -52,20 +53,24 @@ def head_features(
         input_shape=(1, *size, channels),
         output_pixels=(pixels[0], pixels[1]),
         weights=int8(rng, heads, *kernel, channels),
-        bias=rng.integers(-limit, limit, (heads, channels)).astype(np.int32),
-        multiplier=_multipliers(rng, heads, channels),
-        shift=rng.integers(-gain - 8, -gain + 2, (heads, channels)).astype(np.int32),
+        multiplier=rng.choice(
+            [0, 1, 1 << 15, (1 << 16) - 1, *rng.integers(0, 1 << 16, 20)], (heads, channels)
+        ).astype(np.uint16),
+        shift=max(gain + int(rng.integers(-3, 7)), 1),
         stride=stride,
         padding=(padding[0], padding[1]),
         input_offset=int(rng.choice([-127, 0, 128, rng.integers(-127, 129)])),
-        relu=relu,
     )
+    if relu:
+        bias = rng.choice([-(1 << 15), (1 << 15) - 1, *rng.integers(-2000, 2000, 20)], (heads, channels))
+        call = replace(call, bias=bias.astype(np.int16), bias_shift=bias_shift)
     assert feature_bound(call) < INT32_LIMIT
     return call
 
 
 def head_logits(rng: np.random.Generator, bits: Literal[8, 16]) -> HeadLogits:
     heads, classes, inputs = int(rng.integers(1, 5)), int(rng.integers(1, 12)), int(rng.integers(1, 40))
+    left_shift = 0 if rng.integers(2) else int(rng.integers(1, 9))
     call = HeadLogits(
         name="logits",
         input=INPUT,
@@ -78,8 +83,8 @@ def head_logits(rng: np.random.Generator, bits: Literal[8, 16]) -> HeadLogits:
         weights=int8(rng, heads, classes, inputs),
         bias=rng.integers(-(1 << 24), 1 << 24, (heads, classes)).astype(np.int32),
         multiplier=_multipliers(rng, heads, classes),
-        shift=rng.integers(-8, 1 if bits == 16 else 8, (heads, classes)).astype(np.int32),
-        limit=2**31 - 1 if rng.random() < 0.5 else int(rng.integers(1, 1 << 20)),
+        left_shift=left_shift,
+        limit=(2**31 - 1 if rng.random() < 0.5 else int(rng.integers(1, 1 << 20))) >> left_shift,
     )
     assert logit_bound(call) < INT32_LIMIT
     return call

@@ -12,7 +12,7 @@ from qutec.backends.cmsis_nn.text import array_rows
 __all__ = ["ConstData"]
 
 _WORD_BYTES = 4
-_C_TYPES = {"int8": "int8_t", "int32": "int32_t", "uint16": "uint16_t"}
+_C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "uint16": "uint16_t"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class ConstData:
 
     prefix: str
     _arrays: dict[tuple[str, bytes], _Array] = field(default_factory=dict)
-    _structs: dict[tuple[str, str], str] = field(default_factory=dict)
+    _structs: dict[tuple[str, str, str], str] = field(default_factory=dict)
 
     def array(self, stem: str, data: npt.NDArray[np.generic]) -> str:
         """The name of a const array with this data; the first user names it."""
@@ -41,12 +41,10 @@ class ConstData:
             self._arrays[key] = _Array(f"{self.prefix}_{stem}", data)
         return self._arrays[key].name
 
-    def struct(self, c_type: str, stem: str, fields: str) -> str:
-        """The name of a static const struct with this initialiser."""
-        key = (c_type, fields)
-        if key not in self._structs:
-            self._structs[key] = stem
-        return self._structs[key]
+    def struct(self, c_type: str, stem: str, fields: str, count: int | None = None) -> str:
+        """The name of a static const struct, or of an array of `count` structs, with this initialiser."""
+        declaration = c_type, "" if count is None else f"[{count}]"
+        return self._structs.setdefault((*declaration, fields), stem)
 
     @property
     def array_bytes(self) -> int:
@@ -56,7 +54,8 @@ class ConstData:
     def struct_definitions(self) -> str:
         """C text of the structs, in the order of first use."""
         lines = [
-            f"static const {c_type} {name} = {fields};" for (c_type, fields), name in self._structs.items()
+            f"static const {c_type} {name}{bounds} = {fields};"
+            for (c_type, bounds, fields), name in self._structs.items()
         ]
         return "\n".join(lines)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass
 from typing import TypeAlias
-
-import numpy as np
-import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.program import ExitCheck, HeadFeatures, HeadLogits, HeadUncertainty, Tensor
 
-__all__ = ["write_head_call"]
+__all__ = ["feature_kernel", "write_head_call"]
 
 Address: TypeAlias = Callable[[Tensor], str]
 """Writes the C expression of a tensor's first byte, of type int8_t *."""
+
+
+_LANES = 4
+_MAX_RUN = 128
 
 
 def write_head_call(
@@ -39,27 +41,92 @@ def write_head_call(
     return f"{statement}\nreturn ARM_CMSIS_NN_SUCCESS;"
 
 
-def _features(index: int, call: HeadFeatures, address: Address, const_data: ConstData) -> str:
+def feature_kernel(call: HeadFeatures) -> str:
+    """The C function for a call; its file has the same name."""
+    channels = call.input_shape[3]
+    rows, columns = _axes(call)
+    if call.relu and all((axis.taps, axis.stride) == (3, 1) for axis in (rows, columns)):
+        return "qute_head_relu_3x3_s8"
+    kind = "relu" if call.relu else "sums"
+    # Sums of four channels in the halves of words hold so many values of 9 bits.
+    short = max(lines for axis in (rows, columns) for _, lines in axis.lines()) <= _MAX_RUN
+    return f"qute_head_{kind}_s8x4" if channels >= _LANES and (call.relu or short) else f"qute_head_{kind}_s8"
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a convolution; steps are bytes from one line of the map, or tap, to the next."""
+
+    size: int
+    taps: int
+    outputs: int
+    stride: int
+    padding: int
+    input_step: int
+    weight_step: int
+
+    def lines(self) -> list[tuple[int, int]]:
+        """(first, count) of the lines that each tap meets, `stride` apart.
+
+        At a stride of 1 neither end moves by more than one line from tap to tap, also where there is none.
+        """
+        met = []
+        for tap in range(self.taps):
+            base = tap - self.padding
+            begin = min(max(-(base // self.stride), 0), self.outputs)
+            end = min(max(-((base - self.size) // self.stride), begin), self.outputs)
+            first = min(max(base + begin * self.stride, 0), self.size)
+            met.append((first, end - begin))
+        return met
+
+
+def _axes(call: HeadFeatures) -> tuple[_Axis, _Axis]:
+    """The outer and the inner axis: the inner one has more outputs."""
     _, height, width, channels = call.input_shape
-    geometry = (
-        call.heads,
-        channels,
-        height,
-        width,
-        *call.weights.shape[1:3],
-        *call.output_pixels,
-        *call.stride,
-        *call.padding,
-        call.input_offset,
+    kernel_height, kernel_width = call.weights.shape[1:3]
+    rows, columns = (
+        _Axis(size, taps, outputs, stride, padding, line * channels, line_of_taps * channels)
+        for size, taps, line, line_of_taps, outputs, stride, padding in zip(
+            (height, width),
+            (kernel_height, kernel_width),
+            (width, 1),
+            (kernel_width, 1),
+            call.output_pixels,
+            call.stride,
+            call.padding,
+            strict=True,
+        )
     )
-    params = _params("qute_head_features_params", geometry, index, call, const_data)
-    function = "qute_head_features_relu_s8" if call.relu else "qute_head_features_s8"
-    return f"{function}(&{params}, {address(call.input)}, {_wide(address(call.output), 16)});"
+    return (columns, rows) if rows.outputs > columns.outputs else (rows, columns)
+
+
+def _features(index: int, call: HeadFeatures, address: Address, const_data: ConstData) -> str:
+    weights = const_data.array(f"weights_{index}", call.weights)
+    multiplier = const_data.array(f"multiplier_{index}", call.multiplier)
+    shared = (call.heads, call.input_shape[3], call.input_offset, call.shift, weights, multiplier)
+    fields = [_braced(shared)]
+    for name, axis in zip(("outer", "inner"), _axes(call), strict=True):
+        if call.relu:
+            fields.append(_braced(astuple(axis)))
+        else:
+            stem = f"head_{name}_lines_{index}"
+            lines = const_data.struct("qute_head_lines", stem, _braced(map(_braced, axis.lines())), axis.taps)
+            fields.append(_braced((axis.taps, axis.stride, axis.input_step, axis.weight_step, lines)))
+    if call.bias is not None:
+        fields += [str(call.bias_shift), const_data.array(f"bias_{index}", call.bias)]
+    c_type = f"qute_head_{'relu' if call.relu else 'sums'}_params"
+    params = const_data.struct(c_type, f"head_params_{index}", _braced(fields))
+    return f"{feature_kernel(call)}(&{params}, {address(call.input)}, {_wide(address(call.output), 16)});"
 
 
 def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstData) -> str:
-    sizes = (call.heads, call.classes, call.inputs, call.input_offset, call.limit)
-    params = _params("qute_head_logits_params", sizes, index, call, const_data)
+    names = (
+        const_data.array(f"weights_{index}", call.weights),
+        const_data.array(f"bias_{index}", call.bias),
+        const_data.array(f"multiplier_{index}", call.multiplier),
+    )
+    sizes = (call.heads, call.classes, call.inputs, call.input_offset, call.limit, call.left_shift)
+    params = const_data.struct("qute_head_logits_params", f"head_params_{index}", _braced((*sizes, *names)))
     source = address(call.input)
     if call.input_bits == 16:
         source = _wide(source, 16, const=True)
@@ -72,23 +139,9 @@ def _uncertainty(call: HeadUncertainty, address: Address) -> str:
     return f"qute_head_uncertainty_s32({source}, {sizes}, {target});"
 
 
-def _params(
-    c_type: str,
-    numbers: tuple[int, ...],
-    index: int,
-    call: HeadFeatures | HeadLogits,
-    const_data: ConstData,
-) -> str:
-    """The name of a params struct: numbers first, then the arrays that all of these structs end with."""
-    data: dict[str, npt.NDArray[np.generic]] = {
-        "weights": call.weights,
-        "bias": call.bias,
-        "multiplier": call.multiplier,
-        "shift": call.shift,
-    }
-    arrays = [const_data.array(f"{what}_{index}", values) for what, values in data.items()]
-    fields = ", ".join([*map(str, numbers), *arrays])
-    return const_data.struct(c_type, f"head_params_{index}", f"{{{fields}}}")
+def _braced(fields: Iterable[object]) -> str:
+    """An initialiser of a struct."""
+    return f"{{{', '.join(map(str, fields))}}}"
 
 
 def _wide(address: str, bits: int, *, const: bool = False) -> str:

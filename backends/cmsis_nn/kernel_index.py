@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from qutec.backends.cmsis_nn.head_calls import feature_kernel
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -113,7 +114,7 @@ def own_sources(folder: Path) -> list[str]:
 def _sources(call: Call) -> tuple[str, ...]:
     match call:
         case HeadFeatures():
-            return ("qute_head_features_relu_s8.c" if call.relu else "qute_head_features_s8.c",)
+            return (f"{feature_kernel(call)}.c",)
         case HeadLogits():
             return (f"qute_head_logits_s{call.input_bits}.c",)
         case _:

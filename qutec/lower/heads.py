@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qutec.fixed_point import quantize_multipliers
 from qutec.lower.builder import Refused
 from qutec.lower.constants import Constant, QuantizedConstant, constant, real
 from qutec.lower.expression import Context, Pending, Result
@@ -29,11 +28,13 @@ from qutec.program import (
     HeadLogits,
     HeadUncertainty,
     Int8Array,
+    Int16Array,
     Tensor,
+    UInt16Array,
     feature_bound,
     logit_bound,
 )
-from qutec.quantization import quantize_bias, symmetric_per_channel
+from qutec.quantization import symmetric_per_channel
 
 __all__ = ["dynamic_exit", "qute_head", "uncertainty"]
 
@@ -42,7 +43,11 @@ FloatArray = npt.NDArray[np.float64]
 _LOGIT_UNIT = math.log2(math.e) * 2**20
 """Stored logits are in base 2 with 20 fractional bits, so that softmax is exp2 of a difference."""
 _INT32 = 2**31 - 1
+_UINT16 = 2**16 - 1
+_MAX_LEFT_SHIFT = 30
 _FEATURE_LIMIT = 2**15 - 1
+_BIAS_LIMIT = 2**21
+"""Of a bias in accumulators, of which 15 bits are kept: a channel with a larger one gets coarser weights."""
 _FEATURE_MARGIN = 2.0
 """Room above the range seen in calibration: inputs that the network never saw give larger features."""
 _RESULT_SCALES = {
@@ -62,10 +67,16 @@ def qute_head(context: Context, node: ir.Node) -> list[Result]:
     depthwise, offsets, dense, dense_bias = (real(array) for array in arrays if array is not None)
     heads, channels, classes = dense.shape
     name = layer_name(node)
+    if not _is_relu(node):
+        # The mean over the pixels keeps a bias as it is: it is one of the logits.
+        folded = np.einsum("kc,kcl->kl", _by_head(offsets, heads), dense)
+        dense_bias = dense_bias.reshape(heads, classes) + folded
     features, feature_scale = _features(context, node, x, depthwise, offsets, heads)
     buffer = context.builder.buffer(f"{name}/logits", 4 * heads * classes)
-    quantized, scale = _integer_rows(dense.transpose(0, 2, 1).reshape(heads * classes, channels))
-    inputs = _Inputs(features, feature_scale, 16, 0)
+    # What one unit of a feature means differs from channel to channel: the dense layer's weights know.
+    rows = (dense * feature_scale[:, :, None]).transpose(0, 2, 1)
+    quantized, scale = _integer_rows(rows.reshape(heads * classes, channels))
+    inputs = _Inputs(features, 1.0, 16, 0)
     _logits(context, f"{name}/logits", inputs, buffer, (heads, classes), quantized, scale, dense_bias)
     return _results(context, node, buffer, heads, classes)
 
@@ -129,10 +140,15 @@ def _classifier_logits(
 
 def _features(
     context: Context, node: ir.Node, x: View, depthwise: FloatArray, offsets: FloatArray, heads: int
-) -> tuple[Tensor, float]:
-    """The pooled features of all heads as int16, and their scale."""
+) -> tuple[Tensor, FloatArray]:
+    """The pooled features of all heads as int16, and what a unit of each is, [heads, channels].
+
+    `offsets` are the biases, [channels * heads]. Those of linear blocks are left out.
+    """
     name = layer_name(node)
+    relu = _is_relu(node)
     source = context.builder.ordered(x, channels_last_order(x.shape), f"{name}/nhwc")
+    input_scale = source.quantization.scale
     spatial = x.shape[2:]
     strides = list(node.attributes.get_ints("strides", [1] * len(spatial)))
     pads = list(node.attributes.get_ints("pads", [0] * (2 * len(spatial))))
@@ -142,20 +158,18 @@ def _features(
         for axis, size in enumerate(spatial)
     ]
     channels = x.shape[1]
-    quantized, scale = symmetric_per_channel(depthwise, 0, offsets, source.quantization.scale)
-    accumulator = source.quantization.scale * scale.astype(np.float64)
-    bias = quantize_bias(offsets, accumulator)
+    bias = offsets if relu else np.zeros_like(offsets)
+    quantized, scale = symmetric_per_channel(depthwise, 0, bias, input_scale, _BIAS_LIMIT)
+    accumulator = _by_head(input_scale * scale.astype(np.float64), heads)
     count = math.prod(pixels)
-    # No finer than one unit of the accumulator, so that nothing is shifted to the left.
-    feature_scale = max(_feature_range(node) / _FEATURE_LIMIT, float(accumulator.max()) / count)
-    multiplier, shift = quantize_multipliers(accumulator / (count * feature_scale))
+    feature_range = _feature_range(node) + (0.0 if relu else float(np.abs(offsets).max(initial=0.0)))
+    multiplier, shift, feature_scale = _feature_factors(accumulator / count, feature_range / _FEATURE_LIMIT)
     target = context.builder.buffer(f"{name}/features", 2 * heads * channels)
-
-    def by_head(values: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-        return np.ascontiguousarray(values.reshape(channels, heads).T)
 
     one_row = len(spatial) == 1
     taps = quantized.reshape(channels, heads, *((1, *kernel) if one_row else kernel)).transpose(1, 2, 3, 0)
+    if max(spatial) > HeadFeatures.MAX_LINES:
+        raise Refused(f"its feature map has more than {HeadFeatures.MAX_LINES} rows or columns")
     call = HeadFeatures(
         f"{name}/features",
         source.tensor,
@@ -163,18 +177,49 @@ def _features(
         (1, 1, spatial[0], channels) if one_row else (1, spatial[0], spatial[1], channels),
         (1, pixels[0]) if one_row else (pixels[0], pixels[1]),
         np.ascontiguousarray(taps),
-        by_head(bias),
-        by_head(multiplier),
-        by_head(shift),
+        multiplier,
+        shift,
         (1, strides[0]) if one_row else (strides[0], strides[1]),
         (0, pads[0]) if one_row else (pads[0], pads[1]),
         -source.quantization.zero_point,
-        relu=node.op_type.endswith("Relu"),
+        *(_short_bias(_by_head(offsets, heads) / accumulator) if relu else ()),
     )
     if feature_bound(call) > _INT32:
         raise Refused("its feature map is too large for 32-bit sums")
     context.builder.add(call)
     return target, feature_scale
+
+
+def _is_relu(node: ir.Node) -> bool:
+    return node.op_type.endswith("Relu")
+
+
+def _by_head(values: FloatArray, heads: int) -> FloatArray:
+    """[channels * heads] -> [heads, channels]: a group of a depthwise convolution is a channel of the map."""
+    return np.ascontiguousarray(values.reshape(-1, heads).T)
+
+
+def _feature_factors(units: FloatArray, unit: float) -> tuple[UInt16Array, int, FloatArray]:
+    """Multipliers and the shift from accumulators to features, and what a unit of a feature then is.
+
+    `units` are those of the accumulators, `unit` is the one wanted of a feature. One shift serves all
+    channels, so that the multipliers of small ones have few bits; the result says what they came to be.
+    """
+    largest = float(units.max())
+    # A multiplier is less than 1 and a shift at least 1: two accumulators make a feature, or more.
+    unit = max(unit, largest * 2.001)
+    shift = min(math.floor(math.log2(unit / largest * (_UINT16 / (_UINT16 + 1)))), 31)
+    wanted = units / unit * 2.0 ** (16 + shift)
+    multiplier = np.rint(wanted)
+    exact = unit * np.divide(wanted, multiplier, out=np.ones_like(units), where=multiplier > 0)
+    return multiplier.astype(np.uint16), shift, exact
+
+
+def _short_bias(bias: FloatArray) -> tuple[Int16Array, int]:
+    """(int16 bias, shift) with bias ~= int16 bias * 2**shift: no more bits are cut off than it takes."""
+    largest = float(np.abs(bias).max(initial=0.0))
+    shift = max(math.ceil(math.log2(max(largest, 1.0) / (2**15 - 1))), 0)
+    return np.rint(bias / 2.0**shift).astype(np.int16), shift
 
 
 def _feature_range(node: ir.Node) -> float:
@@ -211,12 +256,15 @@ def _logits(
     Sums of inputs so extreme that a logit would leave 32 bits are clamped.
     """
     factor = inputs.scale * scale * _LOGIT_UNIT
-    multiplier, shift = quantize_multipliers(factor)
+    shift = max(math.frexp(float(factor.max()))[1], 0)
+    if shift > _MAX_LEFT_SHIFT:
+        raise Refused(f"its logits are too large: in steps of {factor.max() / _LOGIT_UNIT:g}")
+    multiplier = np.minimum(np.rint(factor * 2.0 ** (31 - shift)), _INT32)
     offset = np.rint(bias.reshape(-1) * _LOGIT_UNIT)
     if np.abs(offset).max() > _INT32 / 2:
         raise Refused(f"a bias of its logits is {np.abs(bias).max():.0f}; {_INT32 / 2 / _LOGIT_UNIT:.0f} fit")
     # The largest sum that neither the left shift nor the bias can drive out of 32 bits.
-    room = np.minimum(_INT32 / 2.0 ** np.maximum(shift, 0), (_INT32 - np.abs(offset) - 1) / factor)
+    room = min(_INT32 / 2.0**shift, float(((_INT32 - np.abs(offset) - 1) / factor).min()))
     call = HeadLogits(
         name,
         inputs.tensor,
@@ -227,9 +275,9 @@ def _logits(
         inputs.offset,
         np.ascontiguousarray(weights).reshape(*shape, -1),
         offset.astype(np.int32).reshape(shape),
-        multiplier.reshape(shape),
-        shift.reshape(shape),
-        limit=int(min(room.min(), _INT32)),
+        multiplier.astype(np.int32).reshape(shape),
+        shift,
+        limit=int(room),
     )
     if logit_bound(call) > _INT32:
         raise Refused("its dense layer has too many inputs for 32-bit sums")

@@ -33,6 +33,7 @@ from qutec.program.tensors import (
     Buffer,
     BufferKind,
     Int8Array,
+    Int16Array,
     Int32Array,
     Pair,
     Port,
@@ -40,6 +41,7 @@ from qutec.program.tensors import (
     Shape,
     StoredArray,
     Tensor,
+    UInt16Array,
 )
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
 
@@ -62,6 +64,7 @@ __all__ = [
     "HeadUncertainty",
     "Indices",
     "Int8Array",
+    "Int16Array",
     "Int32Array",
     "KernelCall",
     "Lookup",
@@ -76,6 +79,7 @@ __all__ = [
     "Softmax",
     "StoredArray",
     "Tensor",
+    "UInt16Array",
     "feature_bound",
     "logit_bound",
 ]

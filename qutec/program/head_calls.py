@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from qutec.program.kernel_call import Indices, SingleInputCall
-from qutec.program.tensors import Int8Array, Int32Array, Pair, Shape, Tensor
+from qutec.program.tensors import Int8Array, Int16Array, Int32Array, Pair, Shape, Tensor, UInt16Array
 
 __all__ = ["ExitCheck", "HeadFeatures", "HeadLogits", "HeadUncertainty", "feature_bound", "logit_bound"]
 
@@ -21,41 +21,54 @@ _WIDE_ALIGNMENT = 4
 
 @dataclass(frozen=True, eq=False)
 class HeadFeatures(SingleInputCall):
-    """`qute_head_features_s8` or `_relu_s8`: depthwise convolution, activation and global pool of K heads.
+    """Depthwise convolution, activation and global pool of K heads: `qute_head_sums_s8`, `qute_head_relu_s8`.
 
     The input is one int8 map, `input_shape` NHWC. The output is int16 [K, C]:
 
-        features[k, c] = clamp16(requantize(sum over output pixels of
-                             act(bias[k, c] + sum over taps inside the map of (x + input_offset) * w)))
+        sum[k, c] = sum over output pixels of
+            act(bias[k, c] * 2**bias_shift + sum over taps inside the map of (x + input_offset) * w)
+        features[k, c] = clamp16(round(floor(sum[k, c] * multiplier[k, c] / 2**16) / 2**shift))
 
-    with act = max(0, .) where `relu`, else the identity, and the double rounding of
-    `qutec.fixed_point.requantize`. Division by the number of pixels is part of the multiplier: rectified
-    linear units are positively homogeneous, so one requantisation after the sum is enough. Padding is that of
-    the top and the left; at the bottom and the right `output_pixels` (OH, OW) decides.
+    with ties rounded up and act = max(0, .) where there is a bias, else the identity: a linear block's bias
+    is a constant of the logits. Division by the number of pixels is part of the factor: rectified linear
+    units are positively homogeneous, so one scaling after the sum is enough. Padding is that of the top and
+    the left; at the bottom and the right `output_pixels` (OH, OW) decides.
 
-    weights [K, KH, KW, C]; bias, multiplier and shift [K, C]. All sums are int32: whoever makes the call sees
-    to it that `feature_bound` is below 2**31 (and 2**(31 - shift) where a shift is positive).
+    weights [K, KH, KW, C]; bias and multiplier [K, C]; shift in [1, 31]. All sums are int32: whoever makes
+    the call sees to it that `feature_bound` is below 2**31.
     """
 
     input_shape: Shape
     output_pixels: Pair
     weights: Int8Array
-    bias: Int32Array
-    multiplier: Int32Array
-    shift: Int32Array
+    multiplier: UInt16Array
+    shift: int
     stride: Pair
     padding: Pair
     input_offset: int
-    relu: bool
+    bias: Int16Array | None = None
+    bias_shift: int = 0
+
+    MAX_LINES = 2**16 - 1
+    """Rows, or columns, of the map."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError where the output is not aligned."""
+        """Raises ValueError where the output is not aligned, or a size or shift is out of range."""
         _check_wide(self.name, self.output)
+        if not 1 <= self.shift <= 31:
+            raise ValueError(f"{self.name} shifts by {self.shift}, not 1 to 31")
+        if max(self.input_shape[1:3]) > self.MAX_LINES:
+            raise ValueError(f"{self.name} reads a map of more than {self.MAX_LINES} rows or columns")
 
     @property
     def heads(self) -> int:
         """K."""
         return int(self.weights.shape[0])
+
+    @property
+    def relu(self) -> bool:
+        """Whether there is an activation."""
+        return self.bias is not None
 
     def read_region(self, k: int) -> Indices:
         """The whole input map."""
@@ -63,7 +76,7 @@ class HeadFeatures(SingleInputCall):
 
     def written_region(self) -> Indices:
         """K * C values of two bytes."""
-        return np.arange(2 * self.bias.size)
+        return np.arange(2 * self.multiplier.size)
 
     @property
     def macs(self) -> int:
@@ -77,13 +90,14 @@ class HeadLogits(SingleInputCall):
 
     The input is int16 or int8 [K, C] (`input_bits`), the output int32 [K, L]:
 
-        logits[k, l] = requantize(clamp(sum over c of weights[k, l, c] * (x[k, c] + input_offset)))
-                       + bias[k, l]
+        sum[k, l] = clamp(sum over c of weights[k, l, c] * (x[k, c] + input_offset), -limit, limit)
+        logits[k, l] = round(sum[k, l] * 2**left_shift * multiplier[k, l] / 2**31) + bias[k, l]
 
-    weights [K, L, C]; bias, multiplier and shift [K, L]. `HeadUncertainty` takes logits in units of 2**-20
-    to base 2 (Q11.20): multiplier and bias hold log2(e) and any temperature. `input_offset` is 0 where
-    `input_bits` is 16. Sums are int32: `logit_bound` has to be below 2**31. A `limit` keeps each logit
-    within 32 bits where extreme inputs could lead beyond: far from any logit that matters to a softmax.
+    with ties rounded up. weights [K, L, C]; bias and multiplier [K, L], multiplier >= 0. `HeadUncertainty`
+    takes logits in units of 2**-20 to base 2 (Q11.20): multiplier and bias hold log2(e) and any temperature.
+    `input_offset` is 0 where `input_bits` is 16. Sums are int32: `logit_bound` has to be below 2**31, and so
+    has limit * 2**left_shift. A `limit` keeps each logit within 32 bits where extreme inputs could lead
+    beyond: far from any logit that matters to a softmax.
     """
 
     heads: int
@@ -94,17 +108,18 @@ class HeadLogits(SingleInputCall):
     weights: Int8Array
     bias: Int32Array
     multiplier: Int32Array
-    shift: Int32Array
+    left_shift: int
     limit: int = 2**31 - 1
-    """Sums are clamped to [-limit, limit] before they are requantised."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError where a wide tensor is not aligned, or 16-bit features have an offset."""
+        """Raises ValueError where a tensor is not aligned, int16 has an offset, or limits are too wide."""
         _check_wide(self.name, self.output)
         if self.input_bits == 16:
             _check_wide(self.name, self.input)
             if self.input_offset:
                 raise ValueError(f"{self.name}: 16-bit features have no offset, not {self.input_offset}")
+        if self.left_shift < 0 or self.limit << self.left_shift >= 1 << 31:
+            raise ValueError(f"{self.name}: sums to {self.limit} leave 32 bits, shifted by {self.left_shift}")
 
     def read_region(self, k: int) -> Indices:
         """K * C values of one or two bytes."""
@@ -191,12 +206,14 @@ class ExitCheck(SingleInputCall):
 def feature_bound(call: HeadFeatures) -> int:
     """What no partial sum of a feature can exceed in absolute value, in any order of summation.
 
-    The largest over k and c of OH * OW * (|bias| + max |x + input_offset| * sum over taps |w|). Below 2**31
-    the int32 arithmetic of `HeadFeatures` is exact.
+    The largest over k and c of OH * OW * (|bias| * 2**bias_shift + max |x + input_offset| * sum over taps
+    |w|). Below 2**31 the int32 arithmetic of `HeadFeatures` is exact.
     """
     largest = max(abs(call.input_offset - 128), abs(call.input_offset + 127))
     taps = np.abs(call.weights.astype(np.int64)).sum(axis=(1, 2))
-    per_pixel = np.abs(call.bias.astype(np.int64)) + largest * taps
+    per_pixel = largest * taps
+    if call.bias is not None:
+        per_pixel = per_pixel + (np.abs(call.bias.astype(np.int64)) << call.bias_shift)
     return math.prod(call.output_pixels) * int(per_pixel.max(initial=0))
 
 

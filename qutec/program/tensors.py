@@ -13,6 +13,7 @@ __all__ = [
     "Buffer",
     "BufferKind",
     "Int8Array",
+    "Int16Array",
     "Int32Array",
     "Pair",
     "Port",
@@ -20,6 +21,7 @@ __all__ = [
     "Shape",
     "StoredArray",
     "Tensor",
+    "UInt16Array",
 ]
 
 Shape: TypeAlias = tuple[int, int, int, int]
@@ -29,6 +31,8 @@ Pair: TypeAlias = tuple[int, int]
 """(height, width)."""
 
 Int8Array: TypeAlias = npt.NDArray[np.int8]
+Int16Array: TypeAlias = npt.NDArray[np.int16]
+UInt16Array: TypeAlias = npt.NDArray[np.uint16]
 Int32Array: TypeAlias = npt.NDArray[np.int32]
 StoredArray: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 """What an output holds: int8, or int32 for uncertainty."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qutec.backends.cmsis_nn.head_calls import feature_kernel
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
 from qutec.program import Call, HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Program
 from qutec.reference import run_program
@@ -46,6 +47,7 @@ def some_calls(seed: int) -> list[Call]:
             calls.head_features(rng, relu=relu, kernel=(3, 3), stride=(1, 1), size=(1, 1), channels=4),
             calls.head_features(rng, relu=relu, kernel=(1, 5), size=(1, 300), channels=4),
             calls.head_features(rng, relu=relu, kernel=(7, 1), size=(140, 2), channels=5),
+            calls.head_features(rng, relu=relu, kernel=(3, 1), stride=(1, 1), size=(128, 2), channels=5),
             calls.head_features(rng, relu=relu, kernel=(5, 5), stride=(1, 1), channels=6),
             calls.head_features(rng, relu=relu, kernel=(2, 12), size=(3, 20), channels=3),
         ]
@@ -117,7 +119,7 @@ def test_heads_link_next_to_arms_library(tmp_path: Path) -> None:
 
 def test_own_kernels_are_those_that_cmsis_nn_lacks() -> None:
     own = own_sources(KERNEL_DIRECTORY)
-    assert {"qute_copy_s8.c", "qute_head_features_s8.c", "qute_monitor.c"} <= set(own)
+    assert {"qute_copy_s8.c", "qute_head_sums_s8x4.c", "qute_monitor.c"} <= set(own)
     assert not {"qute_convolve_s8.c", "qute_depthwise_s8x4.c"} & set(own)
     assert all(name.startswith("qute_") for name in own)
 
@@ -125,9 +127,18 @@ def test_own_kernels_are_those_that_cmsis_nn_lacks() -> None:
 def test_monitor_comes_with_uncertainty_and_only_the_road_taken_with_features() -> None:
     rng = np.random.default_rng(0)
     assert {"qute_monitor.c", "qute_monitor.h"} <= set(kernel_files([calls.head_uncertainty(rng)]))
-    linear = kernel_files([calls.head_features(rng, relu=False)])
-    assert "qute_head_features_s8.c" in linear
-    assert "qute_head_features_relu_s8.c" not in linear
+    files = kernel_files([calls.head_features(rng, relu=False, size=(5, 5), channels=4)])
+    assert [name for name in files if name.startswith("qute_head") and name.endswith(".c")] == [
+        "qute_head_sums_s8x4.c"
+    ]
+
+
+def test_the_calls_of_these_tests_take_every_kernel() -> None:
+    made = [call for seed in range(1, 6) for call in some_calls(seed) if isinstance(call, HeadFeatures)]
+    kernels = {path.stem for path in KERNEL_DIRECTORY.glob("qute_head_*.c")}
+    assert {feature_kernel(call) for call in made} == {
+        name for name in kernels if name.startswith(("qute_head_sums", "qute_head_relu"))
+    }
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")

@@ -36,8 +36,12 @@ class Net:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def weight(self, name: str, *shape: int, scale: float = 0.4) -> str:
+    def weight(
+        self, name: str, *shape: int, scale: float = 0.4, factors: npt.NDArray[np.float64] | None = None
+    ) -> str:
         data = (self.random.standard_normal(shape) * scale).astype(np.float32)
+        if factors is not None:
+            data = (data * factors).astype(np.float32)
         self.constants.append(numpy_helper.from_array(data, name))
         return name
 
@@ -68,8 +72,14 @@ def ev_network(
     channels: int = 6,
     classes: int = 5,
     pads: list[int] | None = None,
+    spread: float = 1.0,
+    bias: float = 0.2,
 ) -> bytes:
-    """A trunk of one convolution and K EV blocks on its map; 1-D where `size` has one number."""
+    """A trunk of one convolution and K EV blocks on its map; 1-D where `size` has one number.
+
+    Depthwise weights of the last channel are `spread` times smaller than those of the first, and what
+    follows them is that much larger.
+    """
     net, rank = Net(heads + stride), len(size)
     window = [kernel] * rank
     same = [kernel // 2] * (2 * rank)
@@ -82,14 +92,21 @@ def ev_network(
     trunk = net.add("Relu", [trunk], "f")
     outputs = {}
     for k in range(heads):
-        weights = [net.weight(f"dw{k}", channels, 1, *window), net.weight(f"db{k}", channels, scale=0.2)]
+        sizes = np.geomspace(1, 1 / spread, channels)
+        weights = [
+            net.weight(f"dw{k}", channels, 1, *window, factors=sizes.reshape(-1, 1, *[1] * rank)),
+            net.weight(f"db{k}", channels, scale=bias, factors=sizes),
+        ]
         value = net.add(
             "Conv", [trunk, *weights], f"d{k}", group=channels, pads=pads or same, strides=[stride] * rank
         )
         if relu:
             value = net.add("Relu", [value], f"r{k}")
         value = net.add("Flatten", [net.add("GlobalAveragePool", [value], f"g{k}")], f"flat{k}")
-        dense = [net.weight(f"W{k}", classes, channels, scale=1.5), net.weight(f"B{k}", classes)]
+        dense = [
+            net.weight(f"W{k}", classes, channels, scale=1.5, factors=1 / sizes),
+            net.weight(f"B{k}", classes),
+        ]
         logits = net.add("Gemm", [value, *dense], f"l{k}", transB=1)
         outputs[net.add("Softmax", [logits], f"out{k}", axis=-1)] = classes
     return net.model([1, 3, *size], outputs)
@@ -131,6 +148,11 @@ CASES = {
     "5x5": {"heads": 2, "relu": False, "kernel": 5},
     "even kernel, uneven pads": {"heads": 2, "relu": True, "kernel": 2, "pads": [0, 0, 1, 1]},
     "no padding": {"heads": 2, "relu": False, "pads": [0, 0, 0, 0]},
+    "channels of all sizes": {"heads": 2, "relu": False, "spread": 20.0},
+    "channels of all sizes, relu": {"heads": 2, "relu": True, "spread": 20.0},
+    "large biases": {"heads": 2, "relu": False, "bias": 3.0},
+    "large biases, relu": {"heads": 2, "relu": True, "bias": 3.0},
+    "three channels": {"heads": 2, "relu": False, "channels": 3},
 }
 
 

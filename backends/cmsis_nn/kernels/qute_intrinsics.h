@@ -26,10 +26,12 @@
 #define QUTE_INLINE static inline __attribute__((always_inline, unused))
 #define QUTE_NOINLINE static __attribute__((noinline))
 /* For what runs once in a while: compiled for size. */
+#define QUTE_SMALL __attribute__((cold))
 #define QUTE_COLD static __attribute__((noinline, cold))
 #else
 #define QUTE_INLINE static inline
 #define QUTE_NOINLINE static
+#define QUTE_SMALL
 #define QUTE_COLD static
 #endif
 
@@ -88,6 +90,14 @@ QUTE_INLINE uint32_t qute_pkhbt(int32_t low, int32_t high)
 {
     uint32_t result;
     __asm__("pkhbt %0, %1, %2, lsl #16" : "=r"(result) : "r"(low), "r"(high));
+    return result;
+}
+
+/* The high halves of two words, the first one above. */
+QUTE_INLINE uint32_t qute_pkhtb(uint32_t high, uint32_t low)
+{
+    uint32_t result;
+    __asm__("pkhtb %0, %1, %2, asr #16" : "=r"(result) : "r"(high), "r"(low));
     return result;
 }
 
@@ -192,14 +202,6 @@ QUTE_INLINE uint32_t qute_sadd16(uint32_t a, uint32_t b)
 {
     uint32_t result;
     __asm__("sadd16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
-    return result;
-}
-
-/* Difference of two pairs of int16, without borrow between the halves. */
-QUTE_INLINE uint32_t qute_ssub16(uint32_t a, uint32_t b)
-{
-    uint32_t result;
-    __asm__("ssub16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
     return result;
 }
 

@@ -29,34 +29,74 @@ void qute_move_s8(const int8_t *input, int8_t *output, int32_t count);
 /* The heads of a QUTE network; qutec/program/head_calls.py has the formulas. int16 and int32 data is aligned to its
  * size. */
 
-/* The map that all heads read, and the depthwise convolution of each: weights [heads][kernel][channels], the others
- * [heads][channels]. `padding` is that above and on the left. */
+/* What all kernels of pooled features share: K heads, each a depthwise convolution of the same int8 map. Weights
+ * [heads][kernel][channels], multiplier [heads][channels]. A feature is the sum over all output pixels, times
+ * multiplier / 2^16 and cut, divided by 2^shift and rounded (1 <= shift <= 31), clamped to 16 bits. Sums must fit
+ * int32. */
 typedef struct {
     int32_t heads;
     int32_t channels;
-    int32_t input_height;
-    int32_t input_width;
-    int32_t kernel_height;
-    int32_t kernel_width;
-    int32_t output_height;
-    int32_t output_width;
-    int32_t stride_height;
-    int32_t stride_width;
-    int32_t padding_height;
-    int32_t padding_width;
     int32_t input_offset;
+    int32_t shift;
     const int8_t *weights;
-    const int32_t *bias;
-    const int32_t *multiplier;
-    const int32_t *shift;
-} qute_head_features_params;
+    const uint16_t *multiplier;
+} qute_head_features;
 
-/* output[head][channel]: the depthwise convolution summed over its output pixels, requantised. Up to four heads
- * share one reading of the map, for kernels of up to 9 taps. Sums must fit int32. */
-void qute_head_features_s8(const qute_head_features_params *params, const int8_t *input, int16_t *output);
+/* Lines of the map: every stride-th from the first on. */
+typedef struct {
+    uint16_t first;
+    uint16_t count;
+} qute_head_lines;
 
-/* The same with max(0, .) before the sum over the pixels. */
-void qute_head_features_relu_s8(const qute_head_features_params *params, const int8_t *input, int16_t *output);
+/* One axis of a convolution without an activation. Steps are bytes from one line of the map, and from one tap of a
+ * kernel, to the next; lines[tap] are those that a tap meets on its way over the map. */
+typedef struct {
+    int32_t taps;
+    int32_t stride;
+    int32_t input_step;
+    int32_t weight_step;
+    const qute_head_lines *lines;
+} qute_head_sum_axis;
+
+typedef struct {
+    qute_head_features features;
+    qute_head_sum_axis outer;
+    qute_head_sum_axis inner;
+} qute_head_sums_params;
+
+/* output[head][channel], without a bias: up to four heads share one reading of the map. */
+void qute_head_sums_s8(const qute_head_sums_params *params, const int8_t *input, int16_t *output);
+
+/* The same for at least four channels: four at a time where there are DSP instructions. */
+void qute_head_sums_s8x4(const qute_head_sums_params *params, const int8_t *input, int16_t *output);
+
+/* One axis of a convolution with an activation. `padding` is that before the first line. */
+typedef struct {
+    int32_t size;
+    int32_t taps;
+    int32_t outputs;
+    int32_t stride;
+    int32_t padding;
+    int32_t input_step;
+    int32_t weight_step;
+} qute_head_axis;
+
+typedef struct {
+    qute_head_features features;
+    qute_head_axis outer;
+    qute_head_axis inner;
+    int32_t bias_shift;
+    const int16_t *bias;
+} qute_head_relu_params;
+
+/* output[head][channel]: bias * 2^bias_shift is added to each output pixel, and max(0, .) summed. */
+void qute_head_relu_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
+
+/* The same for at least four channels: four at a time where there are DSP instructions. */
+void qute_head_relu_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
+
+/* The same for kernels of 3x3 and stride 1. */
+void qute_head_relu_3x3_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
 
 /* The dense layer of each head, on its own features: weights [heads][classes][inputs], the others
  * [heads][classes]. */
@@ -66,13 +106,14 @@ typedef struct {
     int32_t inputs;
     int32_t input_offset;
     int32_t limit; /* sums are clamped to it, so that no logit leaves 32 bits */
+    int32_t left_shift;
     const int8_t *weights;
     const int32_t *bias;
     const int32_t *multiplier;
-    const int32_t *shift;
 } qute_head_logits_params;
 
-/* output[head][class] = requantised sum of weights * input[head], plus bias. input_offset is not used. */
+/* output[head][class] = (sum of weights * input[head]) * 2^left_shift * multiplier / 2^31, rounded, plus bias.
+ * input_offset is not used. */
 void qute_head_logits_s16(const qute_head_logits_params *params, const int16_t *input, int32_t *output);
 
 /* The same for int8 features, to which input_offset is added. */

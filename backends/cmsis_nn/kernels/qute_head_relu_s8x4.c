@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "qute_intrinsics.h"
+
+#if QUTE_DSP
+#define LANES 4
+#else
+#define LANES 1
+#endif
+
+#include "qute_head_relu.h"
+
+void qute_head_relu_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
+{
+    qute_head_relu(params, input, output);
+}
