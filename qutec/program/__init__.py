@@ -21,6 +21,7 @@ from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Concat, Copy, Fill, FullyConnected, Gather, Lookup, Move, Softmax
 from qutec.program.head_calls import HeadFeatures, HeadLogits, HeadUncertainty, feature_bound, logit_bound
 from qutec.program.kernel_call import Indices, KernelCall
+from qutec.program.row_region import RowRegion
 from qutec.program.tensors import (
     Buffer,
     BufferKind,
@@ -63,6 +64,7 @@ __all__ = [
     "Port",
     "Program",
     "Quantization",
+    "RowRegion",
     "Shape",
     "Softmax",
     "StoredArray",
@@ -89,6 +91,7 @@ Call: TypeAlias = (
     | HeadFeatures
     | HeadLogits
     | HeadUncertainty
+    | RowRegion
 )
 """Every kind of call there is; `match` over it is checked for completeness."""
 
