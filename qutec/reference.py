@@ -42,6 +42,7 @@ from qutec.program import (
     Move,
     Mul,
     Program,
+    RowRegion,
     Shape,
     Softmax,
     StoredArray,
@@ -169,7 +170,7 @@ def output_values(call: Call, buffers: Buffers) -> Int8Array:
     """A view of the values that `call` writes, [batch, count]; [batch, *dims] for a `Copy`."""
     if isinstance(call, Copy):
         return _view(buffers, call.output, call.dims, call.output_strides)
-    return _view(buffers, call.output, (call.written_region().size,), (1,))
+    return _view(buffers, call.writes, (call.written_region().size,), (1,))
 
 
 def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
@@ -224,8 +225,23 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
         case ExitCheck():
             batch = len(buffers[call.output.buffer])
             return _bytes(np.full((batch, 1), call.number, dtype=np.int32))
+        case RowRegion():
+            return _region(call, buffers)
         case _:
             assert_never(call)
+
+
+def _region(region: RowRegion, buffers: Buffers) -> Int8Array:
+    """The calls on whole maps, one after the other: what running them by rows has to equal."""
+    batch = len(buffers[region.writes.buffer])
+    inner = {
+        call.output.buffer: np.full((batch, call.written_region().size), UNWRITTEN, dtype=np.int8)
+        for call in region.calls[:-1]
+    }
+    memory = {**buffers, **inner}
+    for call in region.calls:
+        run_call(call, memory)
+    return output_values(region.calls[-1], memory).copy()
 
 
 def _scratch_bytes(call: Call) -> int:

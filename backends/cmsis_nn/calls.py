@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.head_calls import write_head_call
+from qutec.backends.cmsis_nn.row_calls import RegionWriter
 from qutec.backends.cmsis_nn.text import c_int
 from qutec.planner import is_pointwise, pointwise_block
 from qutec.program import (
@@ -40,6 +41,7 @@ from qutec.program import (
     Mul,
     Pair,
     Program,
+    RowRegion,
     Shape,
     Softmax,
     Tensor,
@@ -64,11 +66,20 @@ class CallWriter:
         self._offsets = offsets
         self._const = const_data
         self.checks: list[ScratchCheck] = []
+        self.functions: list[str] = []
+        """C functions that the call written last needs before its own."""
 
     def write(self, index: int, call: Call, scratch_offset: int | None, scratch_bytes: int) -> str:
         """The statements of call `index`; they return an arm_cmsis_nn_status."""
         scratch = _Scratch(scratch_offset, scratch_bytes)
+        self.functions = []
         match call:
+            case RowRegion():
+                writer = RegionWriter(index, call, scratch_offset or 0, self.address, self._const)
+                body = writer.write()
+                self.checks += [ScratchCheck(getter, size) for getter, size in writer.checks]
+                self.functions = writer.functions
+                return body
             case Conv2D():
                 return self._conv(index, call, scratch)
             case DepthwiseConv2D():

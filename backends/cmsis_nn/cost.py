@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qutec.backends.cmsis_nn.kernel_index import kernel_files
-from qutec.program import Call
+from qutec.program import Call, RowRegion
 from qutec.targets import Core
 
 __all__ = ["code_bytes", "stack_bytes"]
@@ -22,6 +22,34 @@ __all__ = ["code_bytes", "stack_bytes"]
 
 _STACK_MARGIN = 32
 """Frames differ by some words from compiler to compiler, and an overflow is worse than a few idle bytes."""
+
+
+_REGION_CODE_BYTES = 120
+_ROW_CODE_BYTES = 190
+"""Code of a region's loop, and of each layer in it besides its kernel: what asks for the rows."""
+_ROW_KERNEL_BYTES = 80
+"""Each of the two kernels of a global pool by rows, which no call outside of a region needs."""
+_REGION_STACK_BYTES = 160
+_MAP_STACK_BYTES = 24
+"""Frame of a region's function, and what it holds of each map."""
+
+
+def _kernel_calls(calls: Sequence[Call]) -> list[Call]:
+    """The calls, and those within regions; the global pool at the end of one has kernels of its own."""
+    return [one for call in calls for one in (call.calls if isinstance(call, RowRegion) else (call,))]
+
+
+def _framed(calls: Sequence[Call]) -> list[tuple[Call, RowRegion | None]]:
+    """Every kernel call, with the region that it is in."""
+    return [
+        (one, call if isinstance(call, RowRegion) else None)
+        for call in calls
+        for one in _kernel_calls([call])
+    ]
+
+
+def _frame(region: RowRegion | None) -> int:
+    return 0 if region is None else _REGION_STACK_BYTES + _MAP_STACK_BYTES * (len(region.calls) + 1)
 
 
 @cache
@@ -37,14 +65,20 @@ def code_bytes(calls: Sequence[Call], core: Core) -> int:
     Counts what the calls need of the compiler's own libraries, such as memcpy.
     """
     sizes = _table()["cores"][core.name]
-    kinds = [type(call).__name__ for call in calls]
-    kernels = sum(sizes["kernels"][name] for name in kernel_files(calls) if name.endswith(".c"))
+    kinds = [type(call).__name__ for call in _kernel_calls(calls)]
+    regions = [call for call in calls if isinstance(call, RowRegion)]
+    loops = sum(_REGION_CODE_BYTES + _ROW_CODE_BYTES * len(region.calls) for region in regions)
+    kernels = sum(
+        sizes["kernels"].get(name, _ROW_KERNEL_BYTES) for name in kernel_files(calls) if name.endswith(".c")
+    )
     library = {name: size for kind in kinds for name, size in sizes["library"][kind].items()}
-    return int(sizes["fixed"] + kernels + sum(sizes["calls"][kind] for kind in kinds) + sum(library.values()))
+    return int(
+        sizes["fixed"] + loops + kernels + sum(sizes["calls"][kind] for kind in kinds) + sum(library.values())
+    )
 
 
 def stack_bytes(calls: Sequence[Call], core: Core) -> int:
     """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes."""
     stack = _table()["cores"][core.name]["stack"]
-    deepest = max((stack[type(call).__name__] for call in calls), default=0)
+    deepest = max((stack[type(call).__name__] + _frame(region) for call, region in _framed(calls)), default=0)
     return int(-(-(deepest + stack["fixed"] + _STACK_MARGIN) // 16) * 16)

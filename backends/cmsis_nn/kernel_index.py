@@ -24,8 +24,10 @@ from qutec.program import (
     MaxPool2D,
     Move,
     Mul,
+    RowRegion,
     Softmax,
 )
+from qutec.program.row_region import is_global_pool
 
 __all__ = ["KERNEL_DIRECTORY", "kernel_files", "own_sources"]
 
@@ -117,5 +119,9 @@ def _sources(call: Call) -> tuple[str, ...]:
             return (f"{feature_kernel(call)}.c",)
         case HeadLogits():
             return (f"qute_head_logits_s{call.input_bits}.c",)
+        case RowRegion():
+            inner = {name for one in call.calls if not is_global_pool(one) for name in _sources(one)}
+            ends = ("qute_average_end_s8.c", "qute_average_row_s8.c")
+            return ("qute_rows.h", *sorted(inner), *(ends if is_global_pool(call.calls[-1]) else ()))
         case _:
             return _SOURCES.get(type(call), ())

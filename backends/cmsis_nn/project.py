@@ -63,7 +63,7 @@ def emit_project(
     layers = []
     for index, call in enumerate(program.calls):
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
-        layers.append(_layer_function(index, type(call).__name__, call.name, body))
+        layers += [*writer.functions, _layer_function(index, type(call).__name__, call.name, body)]
     kernels = kernel_files(program.calls)
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
@@ -84,7 +84,7 @@ def emit_project(
             [_port_macros(prefix, "INPUT", i, port) for i, port in enumerate(program.inputs)]
             + [_port_macros(prefix, "OUTPUT", i, port) for i, port in enumerate(program.outputs)]
         ),
-        "qute_include": '#include "qute_kernels.h"\n' if any(_QUTE_CALL.search(c) for c in layers) else "",
+        "qute_include": _own_includes(layers),
         "structs": _paragraph(structs),
         "result_macros": result.macros,
         "result_fields": result.context_fields,
@@ -119,6 +119,16 @@ def emit_project(
     for name in kernels:
         files[f"kernels/{name}"] = (KERNEL_DIRECTORY / name).read_text(encoding="utf-8")
     return EmittedProject(prefix, files, const_data.array_bytes)
+
+
+def _own_includes(functions: Sequence[str]) -> str:
+    """Headers of what CMSIS-NN has no function for, where it is called."""
+    headers = []
+    if any(_QUTE_CALL.search(text) for text in functions):
+        headers.append("qute_kernels.h")
+    if any("qute_rows " in text for text in functions):
+        headers.append("qute_rows.h")
+    return "".join(f'#include "{header}"\n' for header in headers)
 
 
 def _filled(template: str, values: dict[str, str]) -> str:

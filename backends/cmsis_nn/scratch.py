@@ -9,7 +9,8 @@ linked getters against the plan.
 
 from __future__ import annotations
 
-from qutec.program import AvgPool2D, Call, Conv2D, DepthwiseConv2D, FullyConnected
+from qutec.program import AvgPool2D, Call, Conv2D, DepthwiseConv2D, FullyConnected, RowRegion
+from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
 __all__ = ["scratch_bytes"]
@@ -88,5 +89,7 @@ def scratch_bytes(call: Call, core: Core) -> int:
             return 4 * int(call.weights.shape[0]) if core.mve else 0
         case AvgPool2D():
             return 4 * call.input_shape[3] if core.dsp and not core.mve else 0
+        case RowRegion():
+            return row_layout(call).bytes
         case _:
             return 0

@@ -19,6 +19,7 @@ from qutec.planner.arena import DEFAULT_PLAN_SECONDS, Solution, solution_plan, s
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Flow, Sharing, build_flow
 from qutec.planner.plan import Alignment, Plan, Technique
+from qutec.planner.regions import cheapest_regions, smallest_regions, with_regions
 from qutec.planner.validate import validate_plan
 from qutec.program import Buffer, BufferKind, Call, Move, Program, Tensor
 from qutec.targets import Core
@@ -112,6 +113,12 @@ def plan_network(
         if moved is not best:
             best = moved
             techniques.append(_technique("moves", best.solution))
+        if goal is Goal.SRAM or best.solution.arena_bytes > (arena_limit or 0):
+            chosen = _regions(program, scratch, arena_limit if goal is Goal.SPEED else None)
+            streamed = solved(*with_regions(program, scratch, chosen), effort.share(0.5)) if chosen else best
+            if streamed.solution.arena_bytes < best.solution.arena_bytes:
+                best = streamed
+                techniques.append(_technique("row by row", best.solution))
     ordered, sizes = _in_order(best.program, best.scratch, best.solution.order)
     plan = replace(solution_plan(ordered, best.solution), techniques=tuple(techniques))
     validate_plan(ordered, sizes, plan, core)
@@ -127,6 +134,12 @@ def _in_order(
 ) -> tuple[Program, tuple[int, ...]]:
     calls = tuple(program.calls[i] for i in order)
     return replace(program, calls=calls), tuple(scratch[i] for i in order)
+
+
+def _regions(program: Program, scratch: Sequence[int], limit: int | None) -> tuple[tuple[int, int], ...]:
+    """The ranges of calls to run row by row: the cheapest that fit, or those with the smallest peak."""
+    found = cheapest_regions(program, scratch, limit) if limit is not None else None
+    return (found or smallest_regions(program, scratch)).regions
 
 
 def _moved(

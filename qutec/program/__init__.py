@@ -29,6 +29,7 @@ from qutec.program.head_calls import (
     logit_bound,
 )
 from qutec.program.kernel_call import Indices, KernelCall
+from qutec.program.row_region import RowRegion
 from qutec.program.tensors import (
     Buffer,
     BufferKind,
@@ -75,6 +76,7 @@ __all__ = [
     "Port",
     "Program",
     "Quantization",
+    "RowRegion",
     "Shape",
     "Softmax",
     "StoredArray",
@@ -103,6 +105,7 @@ Call: TypeAlias = (
     | HeadLogits
     | HeadUncertainty
     | ExitCheck
+    | RowRegion
 )
 """Every kind of call there is; `match` over it is checked for completeness."""
 

@@ -1,0 +1,253 @@
+"""How a region that runs row by row is written in C: a function for a row of each layer, and the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.text import c_int, comment
+from qutec.program import AvgPool2D, Conv2D, DepthwiseConv2D, Lookup, MaxPool2D, Mul, RowRegion, Tensor
+from qutec.program.row_layout import row_layout
+from qutec.program.row_schedule import RowStage
+
+__all__ = ["RegionWriter"]
+
+Address: TypeAlias = Callable[[Tensor], str]
+"""Writes the C expression of a tensor's first byte, of type int8_t *."""
+
+_Window: TypeAlias = Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D
+
+
+class RegionWriter:
+    """Writes one region; collects its row functions and what to ask the linked library's getters."""
+
+    def __init__(
+        self, index: int, region: RowRegion, scratch_offset: int, address: Address, const_data: ConstData
+    ) -> None:
+        self._index = index
+        self._region = region
+        self._base = scratch_offset
+        self._address = address
+        self._const = const_data
+        self._layout = row_layout(region)
+        self._stages = self._layout.schedule.stages
+        self._maps = {tensor.buffer: f"map_{k}" for k, tensor in enumerate(self._all_maps())}
+        self.functions: list[str] = []
+        self.checks: list[tuple[str, int]] = []
+
+    def write(self) -> str:
+        """The body of the region's function."""
+        last = self._stages[-1]
+        lines = [*self._declarations(), ""]
+        lines += [f"while ({self._done(last)} < {last.rows})", "{"]
+        for number in self._region.order:
+            lines += [f"    {line}" for line in self._turn(number, self._stages[number])]
+        lines.append("}")
+        if last.pools:
+            assert isinstance(last.call, AvgPool2D)
+            pixels = last.call.input_shape[1] * last.call.input_shape[2]
+            limits = f"{last.call.activation_min}, {last.call.activation_max}"
+            lines.append(
+                f"qute_average_end_s8(sums, {last.row_bytes}, {pixels}, {limits},"
+                f" {self._address(last.call.output)});"
+            )
+        return "\n".join([*lines, "return ARM_CMSIS_NN_SUCCESS;"])
+
+    def _all_maps(self) -> list[Tensor]:
+        """The inputs of the region, then the maps that its calls make."""
+        made = [stage.call.output for stage in self._stages if not stage.pools]
+        return [*self._region.reads, *made]
+
+    def _declarations(self) -> list[str]:
+        lines = []
+        windows = {window.buffer: window for stage in self._stages for window in stage.windows}
+        for tensor in self._region.reads:
+            window = windows[tensor.buffer]
+            values = f"{self._address(tensor)}, {window.row_bytes}, {window.rows}, 0, {window.rows}"
+            lines.append(f"qute_rows {self._maps[tensor.buffer]} = {{{values}}};")
+        for stage in self._stages:
+            if stage.pools:
+                continue
+            name = stage.call.output.buffer
+            held = self._layout.schedule.held.get(name)
+            if held is None:
+                place, capacity = self._address(stage.call.output), stage.rows
+            else:
+                capacity = held.rows
+                place = "NULL" if held.within else _plus("arena", self._base + self._layout.rows[name])
+            lines.append(f"qute_rows {self._maps[name]} = {{{place}, {stage.row_bytes}, {capacity}, 0, 0}};")
+        if self._layout.sums is not None:
+            place = _plus("arena", self._base + self._layout.sums)
+            size = 4 * self._stages[-1].row_bytes
+            lines.append(f"int32_t *const sums = (int32_t *)(void *)({place});")
+            lines += [f"memset(sums, 0, {size});", "int32_t rows_summed = 0;"]
+        most = max(len(stage.windows) for stage in self._stages)
+        return [*lines, f"qute_window {', '.join(f'window_{k}' for k in range(most))};"]
+
+    def _done(self, stage: RowStage) -> str:
+        return "rows_summed" if stage.pools else f"{self._maps[stage.call.output.buffer]}.done"
+
+    def _turn(self, number: int, stage: RowStage) -> list[str]:
+        """The next row of one layer, if what it needs is there."""
+        done = self._done(stage)
+        conditions = [f"{done} < {stage.rows}"] if number < len(self._stages) - 1 else []
+        for k, window in enumerate(stage.windows):
+            source = f"&{self._maps[window.buffer]}, {window.rows}"
+            numbers = f"{window.stride}, {window.padding}, {window.extent}"
+            conditions.append(f"qute_rows_window({source}, {done}, {numbers}, &window_{k})")
+        lines = [f"if ({conditions[0]}"]
+        lines += [f"    && {condition}" for condition in conditions[1:]]
+        lines[-1] += ")"
+        body = self._summed(stage) if stage.pools else self._called(number, stage)
+        return [*lines, "{", *(f"    {line}" for line in [*body, f"++{done};"]), "}"]
+
+    def _summed(self, stage: RowStage) -> list[str]:
+        assert isinstance(stage.call, AvgPool2D)
+        return [f"qute_average_row_s8(window_0.rows, {stage.call.input_shape[2]}, {stage.row_bytes}, sums);"]
+
+    def _called(self, number: int, stage: RowStage) -> list[str]:
+        name = stage.call.output.buffer
+        target = self._maps[name]
+        lines = []
+        held = self._layout.schedule.held.get(name)
+        if held is not None and held.within is not None:
+            lines.append(f"{target}.memory = qute_rows_next(&{self._maps[held.within]});")
+        function = self._function(number, stage)
+        windows = ", ".join(f"&window_{k}" for k in range(len(stage.windows)))
+        return [
+            *lines,
+            f"if ({function}(arena, {windows}, qute_rows_next(&{target})) != ARM_CMSIS_NN_SUCCESS)",
+            "{",
+            "    return ARM_CMSIS_NN_ARG_ERROR;",
+            "}",
+        ]
+
+    def _function(self, number: int, stage: RowStage) -> str:
+        """Writes the function that computes one row; returns its name."""
+        name = f"layer_{self._index}_row_{number}"
+        parameters = ", ".join(
+            ["int8_t *arena", *(f"const qute_window *window_{k}" for k in range(len(stage.windows)))]
+        )
+        body = self._row(number, stage)
+        if not any("arena" in line for line in body):
+            body.insert(0, "(void)arena;")
+        lines = [
+            f"/* a row of {comment(stage.call.name)} */",
+            f"static arm_cmsis_nn_status {name}({parameters}, int8_t *output)",
+            "{",
+            *(f"    {line}" for line in body),
+            "}",
+        ]
+        self.functions.append("\n".join(lines))
+        return name
+
+    def _row(self, number: int, stage: RowStage) -> list[str]:
+        match stage.call:
+            case Conv2D() | DepthwiseConv2D():
+                return self._convolution(number, stage, stage.call)
+            case AvgPool2D() | MaxPool2D():
+                return self._pool(number, stage, stage.call)
+            case Lookup() as call:
+                table = self._const.array(f"table_{self._index}_{number}", call.table)
+                return [f"qute_lookup_s8(window_0->rows, {table}, output, {stage.row_bytes});", _SUCCESS]
+            case Mul() as call:
+                return [
+                    "return arm_elementwise_mul_s8(window_0->rows, window_1->rows,",
+                    f"    {call.input_1_offset}, {call.input_2_offset}, output,",
+                    f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
+                    f"    {call.activation_min}, {call.activation_max}, {stage.row_bytes});",
+                ]
+            case call:
+                return [
+                    "return arm_elementwise_add_s8(window_0->rows, window_1->rows,",
+                    f"    {call.input_1_offset}, {c_int(call.input_1_multiplier)}, {call.input_1_shift},",
+                    f"    {call.input_2_offset}, {c_int(call.input_2_multiplier)}, {call.input_2_shift},",
+                    f"    {call.left_shift}, output,",
+                    f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
+                    f"    {call.activation_min}, {call.activation_max}, {stage.row_bytes});",
+                ]
+
+    def _convolution(self, number: int, stage: RowStage, call: Conv2D | DepthwiseConv2D) -> list[str]:
+        stem = f"{self._index}_{number}"
+        if isinstance(call, Conv2D):
+            kind, function, extra = "cmsis_nn_conv_params", "arm_convolve_wrapper_s8", ""
+            filter_shape: tuple[int, ...] = call.weights.shape
+            outputs = int(call.weights.shape[0])
+        else:
+            kind, function = "cmsis_nn_dw_conv_params", "arm_depthwise_conv_wrapper_s8"
+            extra = f"{call.channel_multiplier}, "
+            filter_shape = (1, *call.weights.shape)
+            outputs = int(call.weights.shape[2])
+        tiles = ", ".join(f"{{{pair[1]}, {pair[0]}}}" for pair in (call.stride, call.padding, call.dilation))
+        limits = f"{{{call.activation_min}, {call.activation_max}}}"
+        params = self._const.struct(
+            kind,
+            f"row_params_{stem}",
+            f"{{{call.input_offset}, {call.output_offset}, {extra}{tiles}, {limits}}}",
+        )
+        dims = [self._dims(shape) for shape in (filter_shape, (1, 1, 1, outputs), self._row_shape(call))]
+        # The layers know the window's size only when they run, so that no constant has it.
+        window = "(const cmsis_nn_dims){" + ", ".join(map(str, self._window_shape(stage, call))) + "}"
+        getter = f"{function}_get_buffer_size(&{params}, &{window},\n            &{dims[0]}, &{dims[2]})"
+        self.checks.append((getter, self._layout.scratch[number][1]))
+        names = ("multiplier", "shift", "weights", "bias")
+        multiplier, shift, weights, bias = (
+            self._const.array(f"{what}_{stem}", getattr(call, what)) for what in names
+        )
+        return [
+            "static const cmsis_nn_per_channel_quant_params quant =",
+            f"    {{(int32_t *)(uintptr_t){multiplier}, (int32_t *)(uintptr_t){shift}}};",
+            *self._prologue(number, kind, params, call),
+            f"return {function}(&context, &params, &quant, &input_dims, window_0->rows,",
+            f"    &{dims[0]}, {weights}, &{dims[1]}, {bias}, &{dims[2]}, output);",
+        ]
+
+    def _pool(self, number: int, stage: RowStage, call: AvgPool2D | MaxPool2D) -> list[str]:
+        is_mean = isinstance(call, AvgPool2D)
+        function = "arm_avgpool_s8" if is_mean else "arm_max_pool_s8"
+        tiles = ", ".join(f"{{{pair[1]}, {pair[0]}}}" for pair in (call.stride, call.padding))
+        params = self._const.struct(
+            "cmsis_nn_pool_params",
+            f"row_params_{self._index}_{number}",
+            f"{{{tiles}, {{{call.activation_min}, {call.activation_max}}}}}",
+        )
+        if is_mean:
+            sizes = f"{call.output_shape[2]}, {call.input_shape[3]}"
+            self.checks.append((f"arm_avgpool_s8_get_buffer_size({sizes})", self._layout.scratch[number][1]))
+        kernel, result = self._dims((1, *call.kernel, 1)), self._dims(self._row_shape(call))
+        return [
+            *self._prologue(number, "cmsis_nn_pool_params", params, call),
+            f"return {function}(&context, &params, &input_dims, window_0->rows,",
+            f"    &{kernel}, &{result}, output);",
+        ]
+
+    def _prologue(self, number: int, kind: str, params: str, call: _Window) -> list[str]:
+        """Scratch, the parameters with the padding above this window, and the window's size."""
+        offset, size = self._layout.scratch[number]
+        place = _plus("arena", self._base + offset) if offset is not None else "NULL"
+        return [
+            f"const cmsis_nn_context context = {{{place}, {size}}};",
+            f"{kind} params = {params};",
+            "params.padding.h = window_0->above;",
+            f"const cmsis_nn_dims input_dims = "
+            f"{{1, window_0->count, {call.input_shape[2]}, {call.input_shape[3]}}};",
+        ]
+
+    def _row_shape(self, call: _Window) -> tuple[int, ...]:
+        return (1, 1, *call.output_shape[2:])
+
+    def _window_shape(self, stage: RowStage, call: _Window) -> tuple[int, ...]:
+        window = stage.windows[0]
+        return (1, min(window.extent, window.rows), *call.input_shape[2:])
+
+    def _dims(self, shape: tuple[int, ...]) -> str:
+        stem = "dims_" + "x".join(map(str, shape))
+        return self._const.struct("cmsis_nn_dims", stem, "{" + ", ".join(map(str, shape)) + "}")
+
+
+_SUCCESS = "return ARM_CMSIS_NN_SUCCESS;"
+
+
+def _plus(base: str, offset: int) -> str:
+    return f"{base} + {offset}" if offset else base
