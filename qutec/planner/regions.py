@@ -3,8 +3,8 @@
 A cut is a place in the order of calls where one buffer alone is live. Between two cuts the calls may run as
 one region (`qutec.program.RowRegion`), which then needs its input, its output and the rows that it holds;
 nothing else is live there. So the peak of a network is the largest of its segments', and the best choice of
-segments is a shortest path over the cuts: for the smallest arena that whose largest segment is smallest, for a
-given limit that which costs least among those whose segments all fit.
+segments is a shortest path over the cuts: for the smallest arena that whose largest segment is smallest, for
+a given limit that which costs least among those whose segments all fit.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def test_no_row_is_computed_twice_and_none_is_dropped_too_early(seed: int) -> No
 
 def test_a_shortcut_waits_its_turn_where_that_holds_fewer_rows() -> None:
     net = Network(3, 16, 16)
-    x = shortcut(net, net.block(net.x, 8), 16, 2)
+    x = shortcut(net, net.block(net.x, 8), 16, 1)
     net.head(x, "out")
     program = prepare(lower(quantize(load(net.proto().SerializeToString()).model, "random"), "net"), CORE)
     region = the_region(program)
