@@ -193,7 +193,7 @@ def compile_command(
     ] = 1.0,
     optimize: Annotated[
         GoalName,
-        typer.Option(help="speed: the fastest plan that fits; sram: the smallest arena, with a few moves."),
+        typer.Option(help="speed: the fastest plan that fits; sram: the smallest arena, layers row by row."),
     ] = GoalName.SPEED,
     keep_input: Annotated[
         bool, typer.Option("--keep-input", help="Do not reuse the memory of the inputs.")

@@ -97,7 +97,7 @@ def compile_model(
         exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
             each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
         optimize: "speed" takes the fastest plan that fits `sram`; "sram" the smallest, at the price of moving
-            some buffers within the arena.
+            buffers within the arena and of running layers row by row.
         keep_input: leave the input buffers as they are, so that a caller may run the same input again.
         plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
             plan does not depend on the machine: the time is counted in steps.
