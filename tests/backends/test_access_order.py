@@ -56,7 +56,7 @@ def calls() -> tuple[Call, ...]:
         random_calls.add,
         random_calls.mul,
     )
-    for _ in range(6):
+    for _ in range(3):
         made += [make(rng) for make in makers]
     made += [pointwise(rng, 8, 8, 7, 5), pointwise(rng, 5, 12, 4, 4), pointwise(rng, 12, 3, 1, 9)]
     made += [pointwise(rng, 6, 8, 7, 5, stride=(2, 2)), pointwise(rng, 4, 4, 6, 6, stride=(1, 3))]
