@@ -27,6 +27,8 @@ from qutec.verify import verify_outputs
 
 __all__ = ["RunResult", "read_report", "run_project", "verify_build"]
 
+_ARM_STACK_BYTES = 512
+"""What Arm's kernels take more of the stack than the bundled ones, whose stack the report states."""
 _SAMPLES = 8
 """Inputs that `verify_build` compares, half of them from the calibration data where there is any."""
 
@@ -123,9 +125,10 @@ def verify_build(
 ) -> str:
     """Compare reference, host C and emulated C on several inputs, byte for byte; says what was compared.
 
-    The emulated SRAM has the size that was compiled for, else what the report says is needed; cores that
-    Unicorn lacks run in QEMU. With `cmsis_nn` both C executions are repeated with Arm's library. Raises
-    VerificationError, ToolMissingError, EmulationError.
+    The emulated SRAM has the size that was compiled for, else what the report says is needed, and with Arm's
+    library room for the deeper stack of its kernels; cores that Unicorn lacks run in QEMU. With `cmsis_nn`
+    both C executions are repeated with Arm's library. Raises VerificationError, ToolMissingError,
+    EmulationError.
     """
     stored = _inputs(build, calibration)
     ports = [PortInfo.of(port) for port in build.program.inputs]
@@ -153,8 +156,9 @@ def verify_build(
             suffix = " with Arm's CMSIS-NN" if library else ""
             host, image = build_host(project, cmsis_nn=library), build_image(project, core, cmsis_nn=library)
             executions[f"host C{suffix}"] = lambda host=host: in_onnx_order(host.run_many(samples))
-            executions[f"{core.name} in {emulator}{suffix}"] = lambda image=image: in_onnx_order(
-                run_many(image, samples, sram_bytes=sram, emulator=emulator)
+            available = sram if library is None else sram + _ARM_STACK_BYTES
+            executions[f"{core.name} in {emulator}{suffix}"] = lambda image=image, size=available: (
+                in_onnx_order(run_many(image, samples, sram_bytes=size, emulator=emulator))
             )
         verify_outputs(
             [port.name for port in outputs],

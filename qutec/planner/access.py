@@ -1,9 +1,9 @@
 """In which order kernels read and write: the fact that overlapping a call's output and input rests on.
 
 One order is stated for each kind of call that holds for every kernel that may be linked: the bundled ones,
-in plain C and with the DSP extension, and Arm's CMSIS-NN (read from v4.1.0 to v7) in plain C, with the DSP
-extension and with Helium. Where they differ the weakest is stated. docs/architecture.md has the rules as a
-contract for whoever writes a kernel; `tests/backends/test_access_order.py` watches every access of the
+in plain C and with the DSP extension, and Arm's CMSIS-NN (as of mid 2026, after v7.0.0) in plain C, with the
+DSP extension and with Helium. Where they differ the weakest is stated. docs/architecture.md has the rules as
+a contract for whoever writes a kernel; `tests/backends/test_access_order.py` watches every access of the
 emulated kernels against it.
 
 What was read in Arm's sources:

@@ -43,7 +43,7 @@ class Trace:
     call: Call
     events: tuple[Event, ...]
     stale: tuple[int, ...]
-    """Arena offsets that were read after they had been written in the same call."""
+    """Numbers of the events that read a byte which the same call had written before."""
     correct: bool
 
 
@@ -179,13 +179,14 @@ def _trace(
     made: list[Event] = []
     overwritten: set[int] = set()
     stale: list[int] = []
-    for is_write, offset, size in events:
+    for number, (is_write, offset, size) in enumerate(events):
         touched = range(offset, offset + size)
         operand, start = -1, begin
         if is_write:
             overwritten.update(touched)
         else:
-            stale += [byte for byte in touched if byte in overwritten]
+            if not overwritten.isdisjoint(touched):
+                stale.append(number)
             for k, low, high in places:
                 if low <= offset < high:
                     operand, start = k, low

@@ -11,29 +11,16 @@ import os
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
 from qutec.planner import is_pointwise, safe_overlap
-from qutec.program import (
-    Add,
-    Call,
-    Conv2D,
-    Copy,
-    DepthwiseConv2D,
-    Gather,
-    Lookup,
-    MaxPool2D,
-    Move,
-    Mul,
-    Tensor,
-)
+from qutec.program import Call, Conv2D, Copy, DepthwiseConv2D, Gather, Lookup, MaxPool2D, Move, Tensor
 from qutec.targets import target
 from tests import random_calls
-from tests.backends.access_traces import Distance, distances_in, renamed, run_traced
+from tests.backends.access_traces import Distance, Trace, distances_in, renamed, run_traced
 from tests.backends.kernel_cases import wrong_in_arm
 from tests.end_to_end.compiled import require
 
@@ -69,7 +56,7 @@ def calls() -> tuple[Call, ...]:
         random_calls.add,
         random_calls.mul,
     )
-    for _ in range(6):
+    for _ in range(3):
         made += [make(rng) for make in makers]
     made += [pointwise(rng, 8, 8, 7, 5), pointwise(rng, 5, 12, 4, 4), pointwise(rng, 12, 3, 1, 9)]
     made += [pointwise(rng, 6, 8, 7, 5, stride=(2, 2)), pointwise(rng, 4, 4, 6, 6, stride=(1, 3))]
@@ -85,16 +72,8 @@ def calls() -> tuple[Call, ...]:
         Move("move", X, Y, 75),
         Move("move of words", X, Y, 64),
     ]
-    kept = [unclamped(call) for call in made if not wrong_in_arm(call) and not shifts_left(call)]
+    kept = [call for call in made if not wrong_in_arm(call) and not shifts_left(call)]
     return tuple(renamed(kept))
-
-
-def unclamped(call: Call) -> Call:
-    """With the whole range of int8: a narrower one some kernels apply to finished output, which they read."""
-    if not hasattr(call, "activation_min"):
-        return call
-    changes: dict[str, Any] = {"activation_min": -128, "activation_max": 127}
-    return replace(call, **changes)
 
 
 def pointwise(
@@ -143,24 +122,54 @@ def shifts_left(call: Call) -> bool:
     return getattr(call, "input_1_shift", 0) > 0 or getattr(call, "input_2_shift", 0) > 0
 
 
-def can_be_watched(call: Call, core: str, library: str) -> bool:
-    """See `run_traced`; on Armv6-M, which has no IT blocks, every kernel can be."""
-    if core == "cortex-m0plus":
-        return True
-    if library == "bundled":
-        # The tails of bytes of the kernels for the DSP extension.
-        return not (core == "cortex-m4" and isinstance(call, Add | Mul) and call.inner % 4)
-    return not isinstance(call, MaxPool2D)
+def traced(
+    core: str, library: str, made: list[Call], distances: list[Distance | None], folder: Path
+) -> list[Trace]:
+    """Watched runs of all calls; without events where Unicorn cannot watch them (see `run_traced`).
+
+    That is only on Armv7-M: Armv6-M has no IT blocks. A call that fails while it is watched must be right
+    when it is not, and is watched on Armv6-M.
+    """
+    has_it_blocks = core != "cortex-m0plus"
+    cmsis_nn = library_folder(library)
+    doubtful = [has_it_blocks and library == "arm" and isinstance(call, MaxPool2D) for call in made]
+    for attempt in ("first", "second"):
+        watched = [k for k, is_doubtful in enumerate(doubtful) if not is_doubtful]
+        found = run_traced(
+            renamed([made[k] for k in watched]),
+            [distances[k] for k in watched],
+            target(core).core,
+            folder / attempt,
+            cmsis_nn,
+        )
+        wrong = [k for k, trace in zip(watched, found, strict=True) if not trace.correct]
+        if not wrong or not has_it_blocks:
+            break
+        for k in wrong:
+            doubtful[k] = True
+    rest = [k for k, is_doubtful in enumerate(doubtful) if is_doubtful]
+    results = dict(zip(watched, found, strict=True))
+    if rest:
+        unwatched = run_traced(
+            renamed([made[k] for k in rest]),
+            [distances[k] for k in rest],
+            target(core).core,
+            folder / "unwatched",
+            cmsis_nn,
+            watch=False,
+        )
+        results |= zip(rest, unwatched, strict=True)
+    return [results[k] for k in range(len(made))]
 
 
 @pytest.mark.parametrize(("core", "library"), BUILDS)
 def test_no_kernel_needs_more_distance_than_is_kept(core: str, library: str, tmp_path: Path) -> None:
     require("gcc", "unicorn")
-    watched = [call for call in calls() if can_be_watched(call, core, library)]
-    cmsis_nn = library_folder(library)
-    for trace in run_traced(watched, [None] * len(watched), target(core).core, tmp_path, cmsis_nn):
+    made = list(calls())
+    traces = traced(core, library, made, [None] * len(made), tmp_path)
+    assert sum(bool(trace.events) for trace in traces) > 0.8 * len(traces)
+    for trace in traces:
         assert trace.correct, trace.call
-        assert trace.events
         if walks_map_for_every_channel(trace.call, library):
             continue
         for k, safe in enumerate(safe_overlap(trace.call, target(core).core)):
@@ -181,29 +190,27 @@ def test_output_at_the_safe_distance_reads_nothing_stale(
     core: str, library: str, direction: str, tmp_path: Path
 ) -> None:
     require("gcc", "unicorn")
-    for watch in (True, False):
-        made: list[Call] = []
-        distances: list[Distance | None] = []
-        for call in calls():
-            if can_be_watched(call, core, library) is not watch:
-                continue
-            for k, safe in enumerate(safe_overlap(call, target(core).core)):
-                made.append(call)
-                distances.append(Distance(k, safe.below if direction == "below" else -safe.above))
-        if not made:
-            continue
-        traces = run_traced(
-            renamed(made),
-            distances,
-            target(core).core,
-            tmp_path / str(watch),
-            library_folder(library),
-            watch=watch,
-        )
-        for trace in traces:
-            assert trace.correct, trace.call
-            # Maxima are built up in the output, so that reading it is no fault.
-            assert isinstance(trace.call, MaxPool2D) or not trace.stale, trace.call
+    made: list[Call] = []
+    distances: list[Distance | None] = []
+    for call in calls():
+        for k, safe in enumerate(safe_overlap(call, target(core).core)):
+            made.append(call)
+            distances.append(Distance(k, safe.below if direction == "below" else -safe.above))
+    near = traced(core, library, made, distances, tmp_path / "near")
+    apart = traced(core, library, made, [None] * len(made), tmp_path / "apart")
+    for trace, other in zip(near, apart, strict=True):
+        assert trace.correct, trace.call
+        assert not stale_inputs(trace, other), trace.call
+
+
+def stale_inputs(near: Trace, apart: Trace) -> list[int]:
+    """Which reads of `near` found an overwritten byte where the kernel wants an input.
+
+    The same access of the run with tensors apart tells whether it is the input or the output that is read:
+    some kernels clamp what they have written. Where the runs differ every such read counts.
+    """
+    same = len(near.events) == len(apart.events)
+    return [k for k in near.stale if not same or apart.events[k].operand >= 0]
 
 
 def test_one_byte_less_than_the_safe_distance_is_noticed(tmp_path: Path) -> None:

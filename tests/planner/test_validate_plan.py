@@ -21,6 +21,7 @@ from tests.planner.programs import (
     fill,
     gather,
     lookup,
+    pool,
     program,
     random_program,
 )
@@ -262,3 +263,17 @@ def test_any_two_live_buffers_that_are_made_to_overlap_are_found(seed: int) -> N
         apart = moved(plan, **{a.name: end, b.name: end + a.bytes - 4})
         with pytest.raises(PlanError):
             validate_plan(net, scratch, apart)
+
+
+@pytest.mark.parametrize("rows", [3, 6, 11])
+def test_output_one_granule_nearer_than_the_kernel_allows_is_found(rows: int) -> None:
+    """While a row is written the row above it is still read: two rows are the least distance."""
+    net = program([pool("x", "y", rows, 8)], {"x": 8 * rows, "y": 8 * rows})
+    plan = plan_program(net, [0])
+    assert plan.arena_bytes == -(-8 * (rows + 2) // 16) * 16
+    validate_plan(net, [0], moved(plan, x=16, y=0))
+    for distance in (12, 8, 0):
+        with pytest.raises(PlanError, match=r"writes y over x, .* at arena byte \d+: written in step \d+"):
+            validate_plan(net, [0], moved(plan, x=distance, y=0))
+    with pytest.raises(PlanError, match="writes y over x"):
+        validate_plan(net, [0], moved(plan, x=0, y=8 * rows - 4))
