@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from qutec.errors import UsageError
 from qutec.ports import PortInfo
 from qutec.program import Int8Array, StoredArray
 from qutec.quantize import Calibration
-from qutec.simulate import Compiler, Emulation, Emulator, build_host, build_image, run_image, run_many
+from qutec.simulate import Compiler, Emulation, Emulator, Image, build_host, build_image, run_image, run_many
 from qutec.targets import parse_size
 from qutec.targets import target as find_target
 from qutec.verify import verify_outputs
@@ -145,6 +146,9 @@ def verify_build(
             for k, port in enumerate(outputs)
         ]
 
+    def emulated(image: Image, sram_bytes: int) -> list[StoredArray]:
+        return in_onnx_order(run_many(image, samples, sram_bytes=sram_bytes, emulator=emulator))
+
     core = build.target.core
     emulator: Emulator = "qemu" if core.mve else "unicorn"
     sram = build.report.sram_budget_bytes or build.report.sram_bytes
@@ -157,9 +161,7 @@ def verify_build(
             host, image = build_host(project, cmsis_nn=library), build_image(project, core, cmsis_nn=library)
             executions[f"host C{suffix}"] = lambda host=host: in_onnx_order(host.run_many(samples))
             available = sram if library is None else sram + _ARM_STACK_BYTES
-            executions[f"{core.name} in {emulator}{suffix}"] = lambda image=image, size=available: (
-                in_onnx_order(run_many(image, samples, sram_bytes=size, emulator=emulator))
-            )
+            executions[f"{core.name} in {emulator}{suffix}"] = partial(emulated, image, available)
         verify_outputs(
             [port.name for port in outputs],
             [values.reshape(count, -1) for values in reference.values()],
