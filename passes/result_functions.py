@@ -16,37 +16,39 @@ from qutec.errors import UnsupportedModelError
 from qutec.heads import HEAD_DOMAIN, INTEGER_RESULTS, write_heads
 from qutec.lower.shapes import static_shape
 
-__all__ = ["MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function"]
+__all__ = ["MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function", "stacked_logits"]
 
 _STORING = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear"})
 """How a quantised graph stores the probabilities of an exit; the answer is made of what comes before."""
 
 MEAN_UNCERTAINTY = """
     each = Softmax <axis = -1> (logits)
-    first_axis = Constant <value_ints = [0]> ()
-    last_axis = Constant <value_ints = [1]> ()
+    head_axis = Constant <value_ints = [0]> ()
+    class_axis = Constant <value_ints = [1]> ()
+    each_class_axis = Constant <value_ints = [2]> ()
     tiny = Constant <value_float = 1e-30> ()
     none = Constant <value_float = 0.0> ()
     threshold = Constant <value_float: float = @abstain_below> ()
-    probabilities = ReduceMean <keepdims = 1> (each, first_axis)
+    probabilities = ReduceMean <keepdims = 0> (each, head_axis)
     label = ArgMax <axis = 1, keepdims = 0> (probabilities)
-    confidence = ReduceMax <keepdims = 0> (probabilities, last_axis)
+    confidence = ReduceMax <keepdims = 0> (probabilities, class_axis)
     mean_floor = Max (probabilities, tiny)
     mean_log = Log (mean_floor)
     mean_terms = Mul (probabilities, mean_log)
-    mean_sum = ReduceSum <keepdims = 0> (mean_terms, last_axis)
+    mean_sum = ReduceSum <keepdims = 0> (mean_terms, class_axis)
     entropy = Neg (mean_sum)
     each_floor = Max (each, tiny)
     each_log = Log (each_floor)
     each_terms = Mul (each, each_log)
-    each_sum = ReduceSum <keepdims = 0> (each_terms, last_axis)
-    each_mean = ReduceMean <keepdims = 1> (each_sum, first_axis)
+    each_sum = ReduceSum <keepdims = 0> (each_terms, each_class_axis)
+    each_mean = ReduceMean <keepdims = 0> (each_sum, head_axis)
     difference = Add (entropy, each_mean)
     disagreement = Max (difference, none)
     unsure = Less (confidence, threshold)
     abstain = Cast <to = 7> (unsure)
 """
-"""Function body: the six results of `qutec.heads.RESULTS` from `logits` [K, L], the mean over K softmaxes."""
+"""Function body: the six results of `qutec.heads.RESULTS`, for a batch of N, from `logits` [K, N, L]: the mean
+over K softmaxes [N, L], everything else [N]."""
 
 
 def classifier_logits(outputs: Sequence[ir.Value]) -> tuple[list[ir.Value], int]:
@@ -87,6 +89,19 @@ def _producer_through(value: ir.Value, skipped: frozenset[str]) -> ir.Node | Non
     while node is not None and node.op_type in skipped and node.inputs[0] is not None:
         node = node.inputs[0].producer()
     return node
+
+
+def stacked_logits(names: Sequence[str], result: str) -> str:
+    """Lines of a function body: the values `names`, each [N, L], as `result` [K, N, L]."""
+    rows = [f"{name}_row" for name in names]
+    lines = [f"{row} = Unsqueeze ({name}, stack_axis)" for row, name in zip(rows, names, strict=True)]
+    return "\n    ".join(
+        [
+            "\n    stack_axis = Constant <value_ints = [0]> ()",
+            *lines,
+            f"{result} = Concat <axis = 0> ({', '.join(rows)})",
+        ]
+    )
 
 
 def result_function(
