@@ -16,7 +16,7 @@ from qutec.errors import UnsupportedModelError
 from qutec.heads import HEAD_DOMAIN, INTEGER_RESULTS, write_heads
 from qutec.lower.shapes import static_shape
 
-__all__ = ["MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function", "stacked_logits"]
+__all__ = ["SINGLE_ANSWER", "MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function", "stacked_logits"]
 
 _STORING = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear"})
 """How a quantised graph stores the probabilities of an exit; the answer is made of what comes before."""
@@ -47,8 +47,27 @@ MEAN_UNCERTAINTY = """
     unsure = Less (confidence, threshold)
     abstain = Cast <to = 7> (unsure)
 """
-"""Function body: the six results of `qutec.heads.RESULTS`, for a batch of N, from `logits` [K, N, L]: the mean
-over K softmaxes [N, L], everything else [N]."""
+"""Function body: the six results of `qutec.heads.RESULTS` from `logits` [K, N, L] of K heads and N samples: the
+mean over K softmaxes [N, L], everything else [N]."""
+
+SINGLE_ANSWER = """
+    class_axis = Constant <value_ints = [1]> ()
+    tiny = Constant <value_float = 1e-30> ()
+    none = Constant <value_float = 0.0> ()
+    threshold = Constant <value_float: float = @abstain_below> ()
+    probabilities = Identity (soft)
+    label = ArgMax <axis = 1, keepdims = 0> (soft)
+    confidence = ReduceMax <keepdims = 0> (soft, class_axis)
+    floor = Max (soft, tiny)
+    logarithm = Log (floor)
+    terms = Mul (soft, logarithm)
+    sum_of_terms = ReduceSum <keepdims = 0> (terms, class_axis)
+    entropy = Neg (sum_of_terms)
+    disagreement = Mul (entropy, none)
+    unsure = Less (confidence, threshold)
+    abstain = Cast <to = 7> (unsure)
+"""
+"""Function body: the six results from the probabilities `soft` [N, L] of one exit, which nothing disagrees with."""
 
 
 def classifier_logits(outputs: Sequence[ir.Value]) -> tuple[list[ir.Value], int]:

@@ -1,0 +1,84 @@
+"""Times of several callables run in turn, and ratios of them with an interval.
+
+A machine that is shared or changes its clock drifts by more than what two models differ. Every round runs
+each of them once, in an order drawn anew, so that drift reaches all alike; what is compared are the two times
+of one round. The ratio is the median over the rounds of t_b / t_a; its interval is a moving-block bootstrap
+(Künsch 1989) of that median, which takes into account that neighbouring rounds resemble each other.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Latency", "Ratio", "Times", "latency_of", "paired_ratio", "run_interleaved"]
+
+Times: TypeAlias = npt.NDArray[np.float64]
+
+_RESAMPLES = 2000
+_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Median of the ratios within rounds, and its 95 % interval."""
+
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Percentiles of the wall time of one inference, in microseconds."""
+
+    p50: float
+    p90: float
+    p99: float
+    runs: int
+    warmup: int
+
+
+def run_interleaved(actions: Sequence[Callable[[int], object]], rounds: int, warmup: int) -> Times:
+    """Wall times [rounds, actions] in microseconds; `warmup` rounds go before and are not counted.
+
+    Each action is given the number of the round, the same for all actions of a round.
+    """
+    generator = np.random.default_rng(0)
+    times = np.zeros((rounds, len(actions)))
+    for number in range(-warmup, rounds):
+        for index in generator.permutation(len(actions)):
+            action = actions[index]
+            begin = time.perf_counter_ns()
+            action(number + warmup)
+            end = time.perf_counter_ns()
+            if number >= 0:
+                times[number, index] = (end - begin) / 1000.0
+    return times
+
+
+def latency_of(times: Times, warmup: int) -> Latency:
+    """Percentiles of some wall times [runs] in microseconds."""
+    p50, p90, p99 = (float(np.percentile(times, percent)) for percent in (50, 90, 99))
+    return Latency(p50, p90, p99, len(times), warmup)
+
+
+def paired_ratio(base: Times, other: Times) -> Ratio:
+    """How many times as long as `base` the `other` takes; both are [rounds], and belong together by round."""
+    logs = np.log(other / base)
+    count = len(logs)
+    block = max(1, math.ceil(count ** (1 / 3)))
+    blocks = math.ceil(count / block)
+    generator = np.random.default_rng(0)
+    starts = generator.integers(0, count - block + 1, (_RESAMPLES, blocks))
+    rows = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, :count]
+    medians = np.median(logs[rows], axis=1)
+    tail = 50 * (1 - _CONFIDENCE)
+    low, high = np.percentile(medians, [tail, 100 - tail])
+    return Ratio(float(np.exp(np.median(logs))), float(np.exp(low)), float(np.exp(high)))

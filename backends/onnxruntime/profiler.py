@@ -1,0 +1,165 @@
+"""Latency of a model, and the time of each of its nodes.
+
+A node's time is its span in the trace (see `qutec.backends.onnxruntime.trace`) less c, what the profiler itself
+costs for an event. A session with profiler and one without run in turn; with t and t' their wall times and E
+events in a run, c = mean(t' - t) / E. So c is one number for the whole network, and the sum of the nodes is
+the time of the session without profiler as far as no node costs the profiler more than that:
+`NodeProfile.explained` says how far it is. Rounds in which either session was among the slowest quarter, as
+it is when something else interrupts it, do not count.
+
+With the execution mode "parallel" nodes overlap, and nothing can be taken off: times are those of the trace.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from qutec.backends.onnxruntime.interleaved import (
+    Latency,
+    Times,
+    latency_of,
+    run_interleaved,
+)
+from qutec.backends.onnxruntime.session import (
+    Arrays,
+    ExecutionMode,
+    SessionSettings,
+    open_session,
+    run_session,
+)
+from qutec.backends.onnxruntime.trace import RunTrace, read_trace
+from qutec.errors import ModelError
+
+__all__ = ["Effort", "NodeProfile", "NodeTime", "measure_latency", "profile_nodes"]
+
+_MOST_PROFILED_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often is measured."""
+
+    runs: int = 200
+    warmup: int = 20
+
+    @property
+    def profiled_runs(self) -> int:
+        """Runs under the profiler, whose trace would become large otherwise."""
+        return min(self.runs, _MOST_PROFILED_RUNS)
+
+
+@dataclass(frozen=True)
+class NodeTime:
+    """One node of the graph that ONNX Runtime really runs, after its own optimisations; microseconds."""
+
+    name: str
+    op: str
+    us: float
+    start_us: float
+    """Begin in a run that is made of the nodes' times, one after the other."""
+
+
+@dataclass(frozen=True)
+class NodeProfile:
+    """Where the time of one call goes."""
+
+    nodes: tuple[NodeTime, ...]
+    """In the order in which they run."""
+    wall_us: float
+    """Mean wall time without profiler, in the rounds that this profile was made of."""
+    call_us: float
+    """Of it, what lies outside of the nodes: the way into ONNX Runtime and back."""
+    profiler_us: float
+    """What the profiler costs for one event, taken off each node; 0 where nodes overlap."""
+    trace: bytes
+    """The trace as ONNX Runtime wrote it."""
+    optimized: onnx.ModelProto
+    """The graph that ONNX Runtime made of the model."""
+
+    @property
+    def nodes_us(self) -> float:
+        """Sum of the nodes."""
+        return sum(node.us for node in self.nodes)
+
+    @property
+    def explained(self) -> float:
+        """Sum of the nodes over the wall time that they explain."""
+        return self.nodes_us / self.wall_us
+
+
+def measure_latency(model: bytes, settings: SessionSettings, feeds: Sequence[Arrays], effort: Effort) -> Latency:
+    """Wall time of one call, without profiler; the calls take the `feeds` in turn."""
+    session = open_session(model, settings)
+    run_session(session, feeds[0])
+    names = [value.name for value in session.get_outputs()]
+    times = run_interleaved([lambda i: session.run(names, feeds[i % len(feeds)])], effort.runs, effort.warmup)
+    return latency_of(times[:, 0], effort.warmup)
+
+
+def profile_nodes(
+    model: bytes, settings: SessionSettings, feeds: Sequence[Arrays], effort: Effort
+) -> NodeProfile:
+    """Time by node, for one call on each of the `feeds` in turn. Raises ModelError."""
+    with tempfile.TemporaryDirectory(prefix="qutec-") as name:
+        folder = Path(name)
+        optimized_path = folder / "optimized.onnx"
+        plain = open_session(model, settings, optimized_path=optimized_path)
+        watched = open_session(model, settings, profile_prefix=folder / "trace")
+        run_session(plain, feeds[0])
+        names = [value.name for value in plain.get_outputs()]
+        times = run_interleaved(
+            [
+                lambda i: plain.run(names, feeds[i % len(feeds)]),
+                lambda i: watched.run(names, feeds[i % len(feeds)]),
+            ],
+            effort.profiled_runs,
+            effort.warmup,
+        )
+        written = Path(watched.end_profiling())
+        runs = read_trace(written)[effort.warmup :]
+        trace, optimized = written.read_bytes(), onnx.load(optimized_path)
+    if len(runs) != effort.profiled_runs:
+        raise ModelError(f"ONNX Runtime's trace has {len(runs)} of {effort.profiled_runs} runs")
+    chosen = _undisturbed(times)
+    walls, watched_walls = times[chosen, 0], times[chosen, 1]
+    taken = [runs[i] for i in chosen]
+    overlaps = settings.execution_mode is ExecutionMode.PARALLEL
+    events = np.array([run.events for run in taken])
+    profiler_us = 0.0 if overlaps else max(0.0, float(np.mean((watched_walls - walls) / events)))
+    inside = np.array([run.duration_us for run in taken])
+    # Two events, of the session, are outside of the nodes.
+    call_us = float(np.mean(watched_walls - inside)) - 2 * profiler_us
+    nodes = _nodes(taken, profiler_us, overlaps=overlaps)
+    return NodeProfile(nodes, float(np.mean(walls)), max(0.0, call_us), profiler_us, trace, optimized)
+
+
+def _undisturbed(times: Times) -> list[int]:
+    """Rounds without one of the slowest quarter of either session; the fastest one where none is left."""
+    limits = np.percentile(times, 75, axis=0)
+    rounds = np.flatnonzero((times <= limits).all(axis=1))
+    return [int(i) for i in rounds] or [int(np.argmin(times.sum(axis=1)))]
+
+
+def _nodes(runs: Sequence[RunTrace], profiler_us: float, *, overlaps: bool) -> tuple[NodeTime, ...]:
+    """Mean over the runs; a node that some runs do not reach counts with 0 there."""
+    totals: dict[tuple[str, str], float] = {}
+    starts: dict[tuple[str, str], float] = {}
+    for run in runs:
+        for node in run.nodes:
+            key = (node.name, node.op)
+            us = node.kernel_us if overlaps else max(0.0, node.span_us - profiler_us)
+            totals[key] = totals.get(key, 0.0) + us
+            starts.setdefault(key, node.start_us)
+    ordered = list(totals) if not overlaps else sorted(totals, key=lambda key: starts[key])
+    nodes, at = [], 0.0
+    for key in ordered:
+        us = totals[key] / len(runs)
+        nodes.append(NodeTime(*key, us, starts[key] if overlaps else at))
+        at += us
+    return tuple(nodes)

@@ -1,0 +1,86 @@
+"""Models as callables: one session, or the stages of a network with dynamic exits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import onnxruntime as ort
+
+from qutec.backends.onnxruntime.exit_graphs import Stage
+from qutec.backends.onnxruntime.session import Arrays, SessionSettings, open_session, run_session
+
+__all__ = ["Runner", "SessionRunner", "StageRunner"]
+
+
+class Runner(Protocol):
+    """Computes outputs by name from inputs by name; both have the batch in front."""
+
+    def run(self, feed: Arrays) -> Arrays:
+        """One inference. Raises ModelError."""
+
+
+class SessionRunner:
+    """A model in one session."""
+
+    def __init__(self, model: bytes, settings: SessionSettings) -> None:
+        self._session = open_session(model, settings)
+
+    def run(self, feed: Arrays) -> Arrays:
+        """One inference. Raises ModelError."""
+        return run_session(self._session, feed)
+
+
+class StageRunner:
+    """Stages in sessions of their own; samples that are sure leave, the others go on to the next stage."""
+
+    def __init__(self, stages: Sequence[Stage], settings: SessionSettings) -> None:
+        self._stages = tuple(stages)
+        self._sessions = [open_session(stage.model, settings) for stage in stages]
+
+    def run(self, feed: Arrays) -> Arrays:
+        """One inference; of a batch, every stage sees the rows that no earlier exit was sure of."""
+        values, results = dict(feed), {}
+        rows: np.ndarray | None = None
+        for stage, session in zip(self._stages, self._sessions, strict=True):
+            outputs = _outputs(stage, session, values)
+            found = {name: outputs[name] for name in stage.results}
+            if rows is None:
+                results = found
+            else:
+                for name, array in found.items():
+                    results[name][rows] = array
+            if stage.threshold is None:
+                break
+            unsure = found[stage.results[2]] < np.float32(stage.threshold)
+            if not unsure.any():
+                break
+            values.update((name, outputs[name]) for name in stage.passed_on)
+            if len(unsure) > 1 or rows is not None:
+                rows = np.flatnonzero(unsure) if rows is None else rows[unsure]
+                if not unsure.all():
+                    values = {name: array[unsure] for name, array in values.items()}
+            else:
+                rows = None
+        return results
+
+    def run_to(self, exit_number: int, feed: Arrays) -> Arrays:
+        """What an inference costs that leaves at an exit, however sure it is: all stages up to that one."""
+        values, outputs = dict(feed), {}
+        for stage, session in zip(self._stages[: exit_number + 1], self._sessions, strict=False):
+            outputs = _outputs(stage, session, values)
+            values.update((name, outputs[name]) for name in stage.passed_on)
+        return outputs
+
+    def stage_feeds(self, feed: Arrays) -> list[Arrays]:
+        """The inputs of every stage for samples that go on to the end."""
+        values, feeds = dict(feed), []
+        for stage, session in zip(self._stages, self._sessions, strict=True):
+            feeds.append({name: values[name] for name in stage.inputs})
+            values.update(_outputs(stage, session, values))
+        return feeds
+
+
+def _outputs(stage: Stage, session: ort.InferenceSession, values: Arrays) -> Arrays:
+    return run_session(session, {name: values[name] for name in stage.inputs})
