@@ -11,38 +11,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Latency", "Ratio", "Times", "latency_of", "paired_ratio", "run_interleaved"]
+from qutec.report.profile_data import Latency, Ratio
+
+__all__ = ["Times", "latency_of", "paired_ratio", "run_interleaved"]
 
 Times: TypeAlias = npt.NDArray[np.float64]
 
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Median of the ratios within rounds, and its 95 % interval."""
-
-    ratio: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Latency:
-    """Percentiles of the wall time of one inference, in microseconds."""
-
-    p50: float
-    p90: float
-    p99: float
-    runs: int
-    warmup: int
 
 
 def run_interleaved(actions: Sequence[Callable[[int], object]], rounds: int, warmup: int) -> Times:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,21 +14,12 @@ import numpy as np
 from qutec.backends.onnxruntime import bare_session
 from qutec.backends.onnxruntime.session import Arrays, SessionSettings
 from qutec.errors import QutecError
+from qutec.report.profile_data import Memory
 
-__all__ = ["Memory", "measure_memory"]
+__all__ = ["measure_memory"]
 
 _RUNS = 3
 _TIMEOUT_S = 600
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes of resident memory."""
-
-    peak_bytes: int
-    """Largest resident set of a Python process that loads and runs the model."""
-    runtime_bytes: int
-    """The same before the model was loaded: Python, numpy and onnxruntime themselves."""
 
 
 def measure_memory(models: Sequence[tuple[bytes, Arrays]], settings: SessionSettings) -> Memory:

@@ -20,12 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from qutec.backends.onnxruntime.interleaved import (
-    Latency,
-    Times,
-    latency_of,
-    run_interleaved,
-)
+from qutec.backends.onnxruntime.interleaved import Times, latency_of, run_interleaved
 from qutec.backends.onnxruntime.session import (
     Arrays,
     ExecutionMode,
@@ -35,6 +30,7 @@ from qutec.backends.onnxruntime.session import (
 )
 from qutec.backends.onnxruntime.trace import RunTrace, read_trace
 from qutec.errors import ModelError
+from qutec.report.profile_data import Latency
 
 __all__ = ["Effort", "NodeProfile", "NodeTime", "measure_latency", "profile_nodes"]
 
