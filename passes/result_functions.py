@@ -16,7 +16,14 @@ from qutec.errors import UnsupportedModelError
 from qutec.heads import HEAD_DOMAIN, INTEGER_RESULTS, write_heads
 from qutec.lower.shapes import static_shape
 
-__all__ = ["SINGLE_ANSWER", "MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function", "stacked_logits"]
+__all__ = [
+    "SINGLE_ANSWER",
+    "MEAN_UNCERTAINTY",
+    "classifier_logits",
+    "replace_outputs",
+    "result_function",
+    "stacked_logits",
+]
 
 _STORING = frozenset({"DequantizeLinear", "Identity", "QuantizeLinear"})
 """How a quantised graph stores the probabilities of an exit; the answer is made of what comes before."""

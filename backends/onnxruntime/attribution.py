@@ -47,7 +47,9 @@ def attribute_nodes(optimized: onnx.ModelProto, exits: Sequence[str]) -> Attribu
     producers = {name: node for node in graph.node for name in node.output if name}
     merged = _merged_values(graph, len(exits))
     outputs = {value.name for value in graph.output}
-    ends = dict(zip(exits, merged, strict=True)) if merged else {name: name for name in exits if name in outputs}
+    ends = (
+        dict(zip(exits, merged, strict=True)) if merged else {name: name for name in exits if name in outputs}
+    )
     needed = {name: frozenset(_ancestors(producers, [end])) for name, end in ends.items()}
     tagged = _behind(graph, [node for node in graph.node if _is_tagged(node)])
     sections = {}

@@ -87,9 +87,7 @@ class ExitNetwork:
     exit = Add (zeros, number)
 """
         function = result_function("StageAnswer", ["logits"], EXIT_RESULTS, "abstain_below", body)
-        call = helper.make_node(
-            "StageAnswer", [part.logits.name], self.results, _ANSWER, domain=HEAD_DOMAIN
-        )
+        call = helper.make_node("StageAnswer", [part.logits.name], self.results, _ANSWER, domain=HEAD_DOMAIN)
         call.attribute.append(level)
         passed_on = [_name(value) for value in part.passed_on]
         self._finish(model, call, function, passed_on)

@@ -11,19 +11,47 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from qutec.backends.onnxruntime.runners import Runner
+from qutec.backends.onnxruntime.session import Arrays
+from qutec.errors import UsageError
 from qutec.report.profile_data import Latency, Ratio
 
-__all__ = ["Times", "latency_of", "paired_ratio", "run_interleaved"]
+__all__ = ["Effort", "Times", "compare_runners", "latency_of", "paired_ratio", "run_interleaved"]
 
 Times: TypeAlias = npt.NDArray[np.float64]
 
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
+_FEWEST_RUNS = 10
+_MOST_PROFILED_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How often is measured."""
+
+    runs: int = 200
+    warmup: int = 20
+
+    @classmethod
+    def parse(cls, runs: int, warmup: int) -> Effort:
+        """Raises UsageError for numbers that make no sense."""
+        if runs < _FEWEST_RUNS:
+            raise UsageError(f"runs: {runs} are too few; {_FEWEST_RUNS} is the least")
+        if warmup < 0:
+            raise UsageError(f"warm-up: there cannot be {warmup} runs")
+        return cls(runs, warmup)
+
+    @property
+    def profiled_runs(self) -> int:
+        """Runs under the profiler, whose trace would become large otherwise."""
+        return min(self.runs, _MOST_PROFILED_RUNS)
 
 
 def run_interleaved(actions: Sequence[Callable[[int], object]], rounds: int, warmup: int) -> Times:
@@ -63,3 +91,17 @@ def paired_ratio(base: Times, other: Times) -> Ratio:
     tail = 50 * (1 - _CONFIDENCE)
     low, high = np.percentile(medians, [tail, 100 - tail])
     return Ratio(float(np.exp(np.median(logs))), float(np.exp(low)), float(np.exp(high)))
+
+
+def compare_runners(
+    runners: Sequence[Runner], feeds: Sequence[Arrays], effort: Effort
+) -> tuple[list[Latency], list[Ratio]]:
+    """Latency of each runner, and the ratio of every one but the first to the first."""
+    actions = [_action(runner, feeds) for runner in runners]
+    times = run_interleaved(actions, effort.runs, effort.warmup)
+    latencies = [latency_of(column, effort.warmup) for column in times.T]
+    return latencies, [paired_ratio(times[:, 0], column) for column in times.T[1:]]
+
+
+def _action(runner: Runner, feeds: Sequence[Arrays]) -> Callable[[int], object]:
+    return lambda number: runner.run(feeds[number % len(feeds)])

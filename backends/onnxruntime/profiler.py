@@ -1,4 +1,4 @@
-"""Latency of a model, and the time of each of its nodes.
+"""The time of each node of a model.
 
 A node's time is its span in the trace (see `qutec.backends.onnxruntime.trace`) less c, what the profiler itself
 costs for an event. A session with profiler and one without run in turn; with t and t' their wall times and E
@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from qutec.backends.onnxruntime.interleaved import Times, latency_of, run_interleaved
+from qutec.backends.onnxruntime.interleaved import Effort, Times, run_interleaved
 from qutec.backends.onnxruntime.session import (
     Arrays,
     ExecutionMode,
@@ -30,24 +30,8 @@ from qutec.backends.onnxruntime.session import (
 )
 from qutec.backends.onnxruntime.trace import RunTrace, read_trace
 from qutec.errors import ModelError
-from qutec.report.profile_data import Latency
 
-__all__ = ["Effort", "NodeProfile", "NodeTime", "measure_latency", "profile_nodes"]
-
-_MOST_PROFILED_RUNS = 100
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How often is measured."""
-
-    runs: int = 200
-    warmup: int = 20
-
-    @property
-    def profiled_runs(self) -> int:
-        """Runs under the profiler, whose trace would become large otherwise."""
-        return min(self.runs, _MOST_PROFILED_RUNS)
+__all__ = ["NodeProfile", "NodeTime", "profile_nodes"]
 
 
 @dataclass(frozen=True)
@@ -87,15 +71,6 @@ class NodeProfile:
     def explained(self) -> float:
         """Sum of the nodes over the wall time that they explain."""
         return self.nodes_us / self.wall_us
-
-
-def measure_latency(model: bytes, settings: SessionSettings, feeds: Sequence[Arrays], effort: Effort) -> Latency:
-    """Wall time of one call, without profiler; the calls take the `feeds` in turn."""
-    session = open_session(model, settings)
-    run_session(session, feeds[0])
-    names = [value.name for value in session.get_outputs()]
-    times = run_interleaved([lambda i: session.run(names, feeds[i % len(feeds)])], effort.runs, effort.warmup)
-    return latency_of(times[:, 0], effort.warmup)
 
 
 def profile_nodes(

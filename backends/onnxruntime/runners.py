@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ import onnxruntime as ort
 from qutec.backends.onnxruntime.exit_graphs import Stage
 from qutec.backends.onnxruntime.session import Arrays, SessionSettings, open_session, run_session
 
-__all__ = ["Runner", "SessionRunner", "StageRunner"]
+__all__ = ["Runner", "SessionRunner", "StageRunner", "run_rows"]
 
 
 class Runner(Protocol):
@@ -26,10 +26,11 @@ class SessionRunner:
 
     def __init__(self, model: bytes, settings: SessionSettings) -> None:
         self._session = open_session(model, settings)
+        self._names = [value.name for value in self._session.get_outputs()]
 
     def run(self, feed: Arrays) -> Arrays:
         """One inference. Raises ModelError."""
-        return run_session(self._session, feed)
+        return run_session(self._session, feed, self._names)
 
 
 class StageRunner:
@@ -67,11 +68,16 @@ class StageRunner:
 
     def run_to(self, exit_number: int, feed: Arrays) -> Arrays:
         """What an inference costs that leaves at an exit, however sure it is: all stages up to that one."""
-        values, outputs = dict(feed), {}
+        values, results = dict(feed), {}
         for stage, session in zip(self._stages[: exit_number + 1], self._sessions, strict=False):
             outputs = _outputs(stage, session, values)
             values.update((name, outputs[name]) for name in stage.passed_on)
-        return outputs
+            results = {name: outputs[name] for name in stage.results}
+        return results
+
+    def run_rows_to(self, exit_number: int, rows: Arrays) -> Arrays:
+        """`run_to` for rows, one by one."""
+        return _one_by_one(lambda feed: self.run_to(exit_number, feed), rows)
 
     def stage_feeds(self, feed: Arrays) -> list[Arrays]:
         """The inputs of every stage for samples that go on to the end."""
@@ -82,5 +88,17 @@ class StageRunner:
         return feeds
 
 
+def run_rows(runner: Runner, rows: Arrays) -> Arrays:
+    """Outputs [samples, ...] of rows that are run one by one."""
+    return _one_by_one(runner.run, rows)
+
+
+def _one_by_one(run: Callable[[Arrays], Arrays], rows: Arrays) -> Arrays:
+    count = len(next(iter(rows.values())))
+    results = [run({name: array[i : i + 1] for name, array in rows.items()}) for i in range(count)]
+    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+
+
 def _outputs(stage: Stage, session: ort.InferenceSession, values: Arrays) -> Arrays:
-    return run_session(session, {name: values[name] for name in stage.inputs})
+    names = (*stage.results, *stage.passed_on)
+    return run_session(session, {name: values[name] for name in stage.inputs}, names)

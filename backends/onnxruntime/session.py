@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,16 @@ class ExecutionMode(StrEnum):
     PARALLEL = "parallel"
 
 
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+def _word(kind: type[_Word], label: str, text: str) -> _Word:
+    try:
+        return kind(text)
+    except ValueError:
+        raise UsageError(f"{label} '{text}' is not known; there are {', '.join(kind)}") from None
+
+
 @dataclass(frozen=True)
 class SessionSettings:
     """What is chosen of onnxruntime.SessionOptions. One thread by default: it disturbs a measurement least."""
@@ -56,11 +66,26 @@ class SessionSettings:
     graph_optimization: GraphOptimization = GraphOptimization.ALL
     execution_mode: ExecutionMode = ExecutionMode.SEQUENTIAL
 
-    def check(self) -> None:
-        """Raises UsageError for a number that makes no sense, ToolMissingError for a missing provider."""
-        if self.threads < 1:
-            raise UsageError(f"threads: {self.threads} are not possible; 1 is the least")
-        self.provider_name()
+    @classmethod
+    def parse(
+        cls, threads: int, provider: str, graph_optimization: str, execution_mode: str
+    ) -> SessionSettings:
+        """Settings from words.
+
+        Raises:
+            UsageError: an unknown word, or a number of threads that makes no sense.
+            ToolMissingError: this installation has no such provider.
+        """
+        if threads < 1:
+            raise UsageError(f"threads: {threads} are not possible; 1 is the least")
+        settings = cls(
+            threads,
+            provider,
+            _word(GraphOptimization, "graph optimisation", graph_optimization),
+            _word(ExecutionMode, "execution mode", execution_mode),
+        )
+        settings.provider_name()
+        return settings
 
     def provider_name(self) -> str:
         """The provider's full name. Raises ToolMissingError where this installation has no such provider."""
@@ -113,11 +138,15 @@ def open_session(
     return session
 
 
-def run_session(session: ort.InferenceSession, feed: Mapping[str, npt.NDArray[np.generic]]) -> Arrays:
-    """Outputs by name. Raises ModelError where ONNX Runtime fails on the inputs."""
-    names = [value.name for value in session.get_outputs()]
+def run_session(
+    session: ort.InferenceSession, feed: Mapping[str, npt.NDArray[np.generic]], names: Sequence[str] = ()
+) -> Arrays:
+    """Outputs by name; `names` are all of them, asked for anew where they are not given.
+
+    Raises ModelError where ONNX Runtime fails on the inputs.
+    """
+    names = names or [value.name for value in session.get_outputs()]
     try:
-        results = session.run(names, dict(feed))
-    except Exception as error:
+        return dict(zip(names, session.run(names, feed), strict=True))
+    except Exception as error:  # onnxruntime's exceptions share no public base class
         raise ModelError(f"ONNX Runtime fails on the model: {first_line(error)}") from error
-    return {name: np.asarray(result) for name, result in zip(names, results, strict=True)}

@@ -102,9 +102,7 @@ def _run(inside: Sequence[dict[str, Any]]) -> RunTrace:
         if item["cat"] != "Node" or not item["name"].endswith(_SUFFIX):
             continue
         name = item["name"].removesuffix(_SUFFIX)
-        event = _Event(
-            name, item["args"]["op_name"], item["tid"], item["ts"], item["ts"] + item["dur"], []
-        )
+        event = _Event(name, item["args"]["op_name"], item["tid"], item["ts"], item["ts"] + item["dur"], [])
         while open_nodes and event.start >= open_nodes[-1].end:
             open_nodes.pop()
         (open_nodes[-1].children if open_nodes else top).append(event)
