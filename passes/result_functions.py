@@ -17,8 +17,8 @@ from qutec.heads import HEAD_DOMAIN, INTEGER_RESULTS, write_heads
 from qutec.lower.shapes import static_shape
 
 __all__ = [
-    "SINGLE_ANSWER",
     "MEAN_UNCERTAINTY",
+    "SINGLE_ANSWER",
     "classifier_logits",
     "replace_outputs",
     "result_function",
@@ -54,8 +54,10 @@ MEAN_UNCERTAINTY = """
     unsure = Less (confidence, threshold)
     abstain = Cast <to = 7> (unsure)
 """
-"""Function body: the six results of `qutec.heads.RESULTS` from `logits` [K, N, L] of K heads and N samples: the
-mean over K softmaxes [N, L], everything else [N]."""
+"""Function body: the six results of `qutec.heads.RESULTS` from `logits` [K, N, L] of K heads and N samples.
+
+The probabilities are the mean over K softmaxes, [N, L]; everything else is [N].
+"""
 
 SINGLE_ANSWER = """
     class_axis = Constant <value_ints = [1]> ()
@@ -74,7 +76,7 @@ SINGLE_ANSWER = """
     unsure = Less (confidence, threshold)
     abstain = Cast <to = 7> (unsure)
 """
-"""Function body: the six results from the probabilities `soft` [N, L] of one exit, which nothing disagrees with."""
+"""Function body: the six results from the probabilities `soft` [N, L] of one exit, with no disagreement."""
 
 
 def classifier_logits(outputs: Sequence[ir.Value]) -> tuple[list[ir.Value], int]:

@@ -5,6 +5,7 @@ load -> select exits -> quantize -> free the batch -> inline, or cut at the exit
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,7 +16,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from qutec.backends.onnxruntime.build import OnnxRuntimeBuild
-from qutec.backends.onnxruntime.dynamic import DynamicNetwork, choose_form
+from qutec.backends.onnxruntime.dynamic import DynamicNetwork, choose_form, exits_taken
 from qutec.backends.onnxruntime.exit_graphs import Stage
 from qutec.backends.onnxruntime.feeds import (
     Data,
@@ -47,6 +48,7 @@ from qutec.errors import UsageError, VerificationError
 from qutec.exits import ExitChoice, ExitOptions
 from qutec.graphs import macs_of, node_macs
 from qutec.load import ModelSource
+from qutec.lower.constants import constant
 from qutec.quantize import Calibration
 from qutec.report import SCHEMA_VERSION
 from qutec.report.profile_data import Comparison, DynamicForm, Equality, ModelProfile, OnnxRuntimeReport
@@ -235,8 +237,10 @@ def _over_final(
     if model is None:
         return None
     alone, feeds = SessionRunner(model, settings), batches_of(rows, 1)
-    (ratio,) = compare_runners([alone, runner], feeds, effort)[1]
-    return Comparison(title, f"{prepared.exits[-1]} alone", 1, ratio, effort.runs)
+    kinds = exits_taken(runner, feeds) if prepared.mode == "dynamic" else None
+    (ratio,) = compare_runners([alone, runner], [feeds, feeds], effort, kinds)[1]
+    assert prepared.base is not None
+    return Comparison(title, f"{prepared.base.graph.outputs[0].name} alone", 1, ratio, effort.runs)
 
 
 def _report(
@@ -315,11 +319,11 @@ def _values(values: Sequence[ir.Value]) -> tuple[dict[str, Any], ...]:
 
 def _parameters(graph: ir.Graph) -> int:
     """Elements of the weights and biases of layers that multiply."""
-    constants = {
-        value: value.const_value.size
+    sizes = {
+        value: math.prod(known.shape)
         for node in graph
         if node_macs(node)
         for value in node.inputs
-        if value is not None and value.const_value is not None
+        if (known := constant(value)) is not None
     }
-    return sum(constants.values())
+    return sum(sizes.values())

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,7 +88,9 @@ class ExitNetwork:
     exit = Add (zeros, number)
 """
         function = result_function("StageAnswer", ["logits"], EXIT_RESULTS, "abstain_below", body)
-        call = helper.make_node("StageAnswer", [part.logits.name], self.results, _ANSWER, domain=HEAD_DOMAIN)
+        call = helper.make_node(
+            "StageAnswer", [_name(part.logits)], self.results, _ANSWER, domain=HEAD_DOMAIN
+        )
         call.attribute.append(level)
         passed_on = [_name(value) for value in part.passed_on]
         self._finish(model, call, function, passed_on)
@@ -194,8 +197,8 @@ class ExitNetwork:
                 add.node("ScatterND", [soft, places, results[0]]),
                 add.node("ScatterND", [numbers, places, results[1]]),
             )
-        for value, kind in zip(results, (TensorProto.FLOAT, TensorProto.INT64), strict=True):
-            graph.output.append(helper.make_tensor_value_info(value, kind, None))
+        for name, kind in zip(results, (TensorProto.FLOAT, TensorProto.INT64), strict=True):
+            graph.output.append(helper.make_tensor_value_info(name, kind, None))
         return graph
 
 
@@ -205,11 +208,11 @@ class _Writer:
     def __init__(self, graph: onnx.GraphProto, prefix: str) -> None:
         self._graph, self._prefix = graph, prefix
 
-    def node(self, op: str, inputs: Sequence[str], **attributes: object) -> str:
+    def node(self, op: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Append a node; the name of its output."""
         return self.nodes(op, inputs, 1, **attributes)[0]
 
-    def nodes(self, op: str, inputs: Sequence[str], outputs: int, **attributes: object) -> list[str]:
+    def nodes(self, op: str, inputs: Sequence[str], outputs: int, **attributes: Any) -> list[str]:
         """Append a node with several outputs; their names."""
         name = f"{self._prefix}{op}_{len(self._graph.node)}"
         names = [f"{name}:{index}" for index in range(outputs)]
@@ -225,7 +228,7 @@ class _Writer:
 
 
 def read_exits(model: ir.Model) -> ExitNetwork:
-    """Cut a model that `qutec.passes.dynamic_exit` made, quantised or not, with a batch of 1 or a symbolic one."""
+    """Cut a model that `qutec.passes.dynamic_exit` made, quantised or not; its batch is 1 or symbolic."""
     node = next(node for node in model.graph if node.domain == HEAD_DOMAIN)
     attributes = node.attributes
     logits = [value for value in node.inputs if value is not None]

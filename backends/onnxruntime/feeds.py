@@ -146,7 +146,7 @@ def read_labels(data: Data | None, samples: int) -> Labels | None:
 
 
 def batches_of(rows: Arrays, batch: int) -> list[Arrays]:
-    """Inputs for runs in turn: all rows once in batches, at most 64 of them, from the start again at the end."""
+    """Inputs for runs in turn: all rows in batches, at most 64 of them; the last one starts again."""
     samples = len(next(iter(rows.values()), np.zeros(1)))
     count = min(_MOST_FEEDS, -(-samples // batch))
     chosen = [np.arange(start * batch, (start + 1) * batch) % samples for start in range(count)]

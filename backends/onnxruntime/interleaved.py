@@ -53,6 +53,10 @@ class Effort:
         """Runs under the profiler, whose trace would become large otherwise."""
         return min(self.runs, _MOST_PROFILED_RUNS)
 
+    def feed_numbers(self, feeds: int) -> npt.NDArray[np.int64]:
+        """Which of so many inputs, that are taken in turn, each measured run has."""
+        return (np.arange(self.runs) + self.warmup) % feeds
+
 
 def run_interleaved(actions: Sequence[Callable[[int], object]], rounds: int, warmup: int) -> Times:
     """Wall times [rounds, actions] in microseconds; `warmup` rounds go before and are not counted.
@@ -78,29 +82,52 @@ def latency_of(times: Times, warmup: int) -> Latency:
     return Latency(p50, p90, p99, len(times), warmup)
 
 
-def paired_ratio(base: Times, other: Times) -> Ratio:
-    """How many times as long as `base` the `other` takes; both are [rounds], and belong together by round."""
-    logs = np.log(other / base)
-    count = len(logs)
+def paired_ratio(base: Times, other: Times, kinds: npt.NDArray[np.int64] | None = None) -> Ratio:
+    """How many times as long as `base` the `other` takes; both are [rounds], and belong together by round.
+
+    Where rounds are of several `kinds` [rounds], as inferences are that end at different exits, the ratio is
+    the mean over kinds of their medians, weighted by how many rounds they have.
+    """
+    ratios = other / base
+    kinds = np.zeros(len(ratios), np.int64) if kinds is None else kinds
+    count = len(ratios)
     block = max(1, math.ceil(count ** (1 / 3)))
-    blocks = math.ceil(count / block)
     generator = np.random.default_rng(0)
-    starts = generator.integers(0, count - block + 1, (_RESAMPLES, blocks))
+    starts = generator.integers(0, count - block + 1, (_RESAMPLES, math.ceil(count / block)))
     rows = (starts[:, :, None] + np.arange(block)).reshape(_RESAMPLES, -1)[:, :count]
-    medians = np.median(logs[rows], axis=1)
+    resampled = _weighted_medians(ratios[rows], kinds[rows])
     tail = 50 * (1 - _CONFIDENCE)
-    low, high = np.percentile(medians, [tail, 100 - tail])
-    return Ratio(float(np.exp(np.median(logs))), float(np.exp(low)), float(np.exp(high)))
+    low, high = np.percentile(resampled, [tail, 100 - tail])
+    return Ratio(float(_weighted_medians(ratios[None], kinds[None])[0]), float(low), float(high))
+
+
+def _weighted_medians(values: Times, kinds: npt.NDArray[np.int64]) -> Times:
+    """Of each row of `values` [rows, rounds] the mean of the medians of its kinds, by their numbers."""
+    total = np.zeros(len(values))
+    for kind in np.unique(kinds):
+        of_kind = kinds == kind
+        present = of_kind.any(axis=1)
+        medians = np.nanmedian(np.where(of_kind, values, np.nan)[present], axis=1)
+        total[present] += medians * of_kind[present].mean(axis=1)
+    return total
 
 
 def compare_runners(
-    runners: Sequence[Runner], feeds: Sequence[Arrays], effort: Effort
+    runners: Sequence[Runner],
+    feeds: Sequence[Sequence[Arrays]],
+    effort: Effort,
+    kinds: npt.NDArray[np.int64] | None = None,
 ) -> tuple[list[Latency], list[Ratio]]:
-    """Latency of each runner, and the ratio of every one but the first to the first."""
-    actions = [_action(runner, feeds) for runner in runners]
+    """Latency of each runner, and the ratio of every one but the first to the first.
+
+    `feeds` are the inputs of each runner, as many for one as for the other; the runs take them in turn.
+    `kinds` [feeds] as in `paired_ratio`.
+    """
+    actions = [_action(runner, given) for runner, given in zip(runners, feeds, strict=True)]
     times = run_interleaved(actions, effort.runs, effort.warmup)
     latencies = [latency_of(column, effort.warmup) for column in times.T]
-    return latencies, [paired_ratio(times[:, 0], column) for column in times.T[1:]]
+    by_round = None if kinds is None else kinds[effort.feed_numbers(len(feeds[0]))]
+    return latencies, [paired_ratio(times[:, 0], column, by_round) for column in times.T[1:]]
 
 
 def _action(runner: Runner, feeds: Sequence[Arrays]) -> Callable[[int], object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qutec.backends.onnxruntime.attribution import Attribution, attribute_nodes, attribute_stages
+from qutec.backends.onnxruntime.dynamic import exits_taken
 from qutec.backends.onnxruntime.exit_graphs import Stage
 from qutec.backends.onnxruntime.interleaved import Effort, latency_of, run_interleaved
 from qutec.backends.onnxruntime.memory import measure_memory
@@ -60,7 +61,8 @@ def measure_model(
     profiles, traces = [], {}
     for batch, given in feeds.items():
         latency = _latency(runner, given, effort)
-        found = profile_nodes(model, settings, given, effort)
+        kinds = exits_taken(runner, given) if nested and batch == 1 else None
+        found = profile_nodes(model, settings, given, effort, kinds)
         parts = attribute_stages(found.optimized) if nested else attribute_nodes(found.optimized, exits)
         rows = _rows([(found, parts, None)])
         costs = () if nested else _costs(rows, parts)

@@ -37,7 +37,6 @@ def inline_functions(model: ir.Model) -> ir.Model:
         common_passes.InlinePass(),
         common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         common_passes.RemoveUnusedNodesPass(),
-        common_passes.RemoveUnusedFunctionsPass(),
         common_passes.RemoveUnusedOpsetsPass(),
     )(copy).model
     if calls:
@@ -97,4 +96,5 @@ def serialized(model: ir.Model) -> bytes:
     """The model's bytes, the same for the same model."""
     proto = ir.to_proto(model)
     assert isinstance(proto, onnx.ModelProto)
-    return proto.SerializeToString(deterministic=True)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data

@@ -21,6 +21,7 @@ from qutec.load import LoadedModel, ModelSource, load
 from qutec.passes.find_exits import find_exits
 from qutec.passes.quantize import is_quantized
 from qutec.passes.select_exits import ExitMode
+from qutec.passes.unsigned_activations import UnsignedActivationsPass
 from qutec.quantize import Calibration, quantize
 
 __all__ = ["Conversion", "Prepared", "prepare"]
@@ -37,10 +38,16 @@ class Conversion:
     """Whether rows of a batch are to be computed at once."""
 
     def apply(self, network: ir.Model, *, progress: bool = False) -> ir.Model:
-        """Quantise, and free the batch. Raises DataError, and UnsupportedModelError for the batch."""
+        """Quantise, store activations as ONNX Runtime likes them, and free the batch.
+
+        Raises DataError, and UnsupportedModelError for the batch.
+        """
         result = network
         if self.calibration is not None:
             result = quantize(network, self.calibration, self.method, progress=progress)
+        if is_quantized(result):
+            copy = ir.from_proto(ir.to_proto(result))
+            result = UnsignedActivationsPass()(copy).model
         return free_batch(result) if self.symbolic_batch else result
 
 

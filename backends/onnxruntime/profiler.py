@@ -1,11 +1,11 @@
 """The time of each node of a model.
 
-A node's time is its span in the trace (see `qutec.backends.onnxruntime.trace`) less c, what the profiler itself
-costs for an event. A session with profiler and one without run in turn; with t and t' their wall times and E
-events in a run, c = mean(t' - t) / E. So c is one number for the whole network, and the sum of the nodes is
+A node's time is its span in the trace (see `qutec.backends.onnxruntime.trace`) less c, what the profiler
+itself costs for an event. A session with profiler and one without run in turn; with t and t' their wall
+times and E events in a run, c = mean(t' - t) / E. So c is one number for the whole network, and the sum of the nodes is
 the time of the session without profiler as far as no node costs the profiler more than that:
-`NodeProfile.explained` says how far it is. Rounds in which either session was among the slowest quarter, as
-it is when something else interrupts it, do not count.
+`NodeProfile.explained` says how far it is. Only rounds count in which neither session was slower than its
+median (over samples that end at the same exit, where there are exits), because something else interrupts the slower ones on a machine that is shared.
 
 With the execution mode "parallel" nodes overlap, and nothing can be taken off: times are those of the trace.
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from qutec.backends.onnxruntime.interleaved import Effort, Times, run_interleaved
@@ -74,9 +75,16 @@ class NodeProfile:
 
 
 def profile_nodes(
-    model: bytes, settings: SessionSettings, feeds: Sequence[Arrays], effort: Effort
+    model: bytes,
+    settings: SessionSettings,
+    feeds: Sequence[Arrays],
+    effort: Effort,
+    kinds: npt.NDArray[np.int64] | None = None,
 ) -> NodeProfile:
-    """Time by node, for one call on each of the `feeds` in turn. Raises ModelError."""
+    """Time by node, for one call on each of the `feeds` in turn.
+
+    `kinds` [feeds] numbers the exits at which they end, where that differs. Raises ModelError.
+    """
     with tempfile.TemporaryDirectory(prefix="qutec-") as name:
         folder = Path(name)
         optimized_path = folder / "optimized.onnx"
@@ -97,7 +105,9 @@ def profile_nodes(
         trace, optimized = written.read_bytes(), onnx.load(optimized_path)
     if len(runs) != effort.profiled_runs:
         raise ModelError(f"ONNX Runtime's trace has {len(runs)} of {effort.profiled_runs} runs")
-    chosen = _undisturbed(times)
+    by_feed = np.zeros(len(feeds), np.int64) if kinds is None else kinds
+    numbers = (np.arange(effort.profiled_runs) + effort.warmup) % len(feeds)
+    chosen = _undisturbed(times, by_feed[numbers])
     walls, watched_walls = times[chosen, 0], times[chosen, 1]
     taken = [runs[i] for i in chosen]
     overlaps = settings.execution_mode is ExecutionMode.PARALLEL
@@ -110,11 +120,15 @@ def profile_nodes(
     return NodeProfile(nodes, float(np.mean(walls)), max(0.0, call_us), profiler_us, trace, optimized)
 
 
-def _undisturbed(times: Times) -> list[int]:
-    """Rounds without one of the slowest quarter of either session; the fastest one where none is left."""
-    limits = np.percentile(times, 75, axis=0)
-    rounds = np.flatnonzero((times <= limits).all(axis=1))
-    return [int(i) for i in rounds] or [int(np.argmin(times.sum(axis=1)))]
+def _undisturbed(times: Times, kinds: npt.NDArray[np.int64]) -> list[int]:
+    """Rounds in which neither session was slower than its median, for each kind; at least the fastest."""
+    chosen = []
+    for kind in np.unique(kinds):
+        rows = np.flatnonzero(kinds == kind)
+        of_kind = times[rows]
+        fast = rows[(of_kind <= np.median(of_kind, axis=0)).all(axis=1)]
+        chosen += [int(i) for i in fast] or [int(rows[np.argmin(of_kind.sum(axis=1))])]
+    return sorted(chosen)
 
 
 def _nodes(runs: Sequence[RunTrace], profiler_us: float, *, overlaps: bool) -> tuple[NodeTime, ...]:

@@ -54,7 +54,7 @@ class StageRunner:
                     results[name][rows] = array
             if stage.threshold is None:
                 break
-            unsure = found[stage.results[2]] < np.float32(stage.threshold)
+            unsure = np.less(found[stage.results[2]], np.float32(stage.threshold))
             if not unsure.any():
                 break
             values.update((name, outputs[name]) for name in stage.passed_on)

@@ -30,7 +30,8 @@ def compare_with_network(reference: bytes, runner: Runner, rows: Arrays) -> Equa
     differences, agreements = [0.0], []
     for name, array in expected.items():
         if array.dtype.kind == "f":
-            differences.append(float(np.abs(array - found[name]).max()))
+            difference = array.astype(np.float64) - found[name].astype(np.float64)
+            differences.append(float(np.abs(difference).max()))
         if array.ndim == 2 and array.shape[1] > 1:
             agreements.append(float(np.mean(array.argmax(axis=1) == found[name].argmax(axis=1))))
     samples = len(next(iter(given.values())))
@@ -77,7 +78,7 @@ def with_dynamic_exits(
     taken = results[_named(results, "exit")].reshape(-1)
     feeds = batches_of(rows, 1)
     times = run_interleaved([lambda i: runner.run(feeds[i % len(feeds)])], effort.runs, effort.warmup)[:, 0]
-    left = taken[(np.arange(effort.runs) + effort.warmup) % len(feeds)]
+    left = taken[effort.feed_numbers(len(feeds))]
     through = StageRunner(stages, settings)
     costs = []
     for number, name in enumerate(names):
@@ -88,7 +89,9 @@ def with_dynamic_exits(
         us = float(np.median(spent)) if len(spent) else None
         costs.append(ExitCost(name, us, None, accuracy, float(np.mean(taken == number))))
     overall = float(np.mean(_label(results) == labels)) if labels is not None else None
-    costs.append(ExitCost("answer", float(np.median(times)), None, overall, 1.0))
+    known = [(cost.us, cost.share) for cost in costs]
+    mean = sum(us * share for us, share in known if us is not None and share is not None)
+    costs.append(ExitCost("answer", mean, None, overall, 1.0))
     first, *others = profile.batches
     return replace(profile, batches=(replace(first, exits=tuple(costs)), *others))
 

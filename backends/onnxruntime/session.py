@@ -57,7 +57,7 @@ def _word(kind: type[_Word], label: str, text: str) -> _Word:
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """What is chosen of onnxruntime.SessionOptions. One thread by default: it disturbs a measurement least."""
+    """What is chosen of onnxruntime.SessionOptions. One thread is the default: its times vary least."""
 
     threads: int = 1
     """Threads of one operator, and with the execution mode "parallel" as many operators at a time."""

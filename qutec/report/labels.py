@@ -27,6 +27,6 @@ def shortened(name: str, characters: int) -> str:
 
 
 def fitting(name: str, width: float, size: float, fewest: int) -> str:
-    """What of a name fits into a width at a font size; nothing where that is less than `fewest` characters."""
+    """What of a name fits into a width at a font size; nothing if less than `fewest` characters do."""
     characters = int(width / (size * CHARACTER))
     return "" if characters < min(fewest, len(name)) else shortened(name, characters)

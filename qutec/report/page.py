@@ -1,4 +1,4 @@
-"""What all HTML reports share: one self-contained page without script or network, light and dark, for print."""
+"""What all HTML reports share: a self-contained page without script or network, light and dark, printable."""
 
 from __future__ import annotations
 

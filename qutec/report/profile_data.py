@@ -97,7 +97,8 @@ class ExitCost:
 
     name: str
     us: float | None
-    """All nodes that it needs; with dynamic exits the median inference that ends there (None: none did)."""
+    """All nodes that it needs. With dynamic exits the median inference that ends there (None: none did), for
+    the answer the mean of these by share."""
     own_us: float | None
     """Of these the nodes that no other exit needs; None with dynamic exits."""
     accuracy: float | None
@@ -168,7 +169,7 @@ class DynamicForm:
 
 @dataclass(frozen=True)
 class Equality:
-    """The model that was written against the float network before quantisation and optimisation."""
+    """The model that was written against the network as it was before quantisation and optimisation."""
 
     samples: int
     largest_difference: float

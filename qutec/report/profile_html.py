@@ -47,7 +47,7 @@ def report_html(report: OnnxRuntimeReport) -> str:
         (
             "largest difference",
             f"{equality.largest_difference:.2g}",
-            f"from the float network, {equality.samples} samples{agreement}",
+            f"from the network before it was optimised, {equality.samples} samples{agreement}",
         ),
         ("model size", bytes_words(report.profile.model_bytes), f"{report.parameters:,} parameters"),
         (

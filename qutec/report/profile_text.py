@@ -72,7 +72,8 @@ def report_text(report: OnnxRuntimeReport) -> str:
     """The report of a build in at most 100 columns; ends with a newline."""
     model = report.model
     lines = [
-        f"{plain(model['name'])} -> {report.target}   (qutec {report.qutec_version}, sha256 {model['sha256'][:12]})",
+        f"{plain(model['name'])} -> {report.target}   "
+        f"(qutec {report.qutec_version}, sha256 {model['sha256'][:12]})",
         "",
         *(f"WARNING  {warning}" for warning in report.warnings),
         *([""] if report.warnings else []),
@@ -185,8 +186,7 @@ def _equality(report: OnnxRuntimeReport) -> str:
         "" if equality.top1_agreement is None else f", same top-1 for {percent(equality.top1_agreement)}"
     )
     return (
-        f"to the float network: {equality.largest_difference:.2g} at most{agreement} "
-        f"({equality.samples} samples)"
+        f"to the network: {equality.largest_difference:.2g} at most{agreement} ({equality.samples} samples)"
     )
 
 

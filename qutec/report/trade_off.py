@@ -38,13 +38,15 @@ def trade_off_svg(exits: Sequence[ExitCost]) -> str:
         f"<style>{_STYLE}</style>",
     ]
 
+    right = _WIDTH - _RIGHT
+
     def y(accuracy: float) -> float:
         return _TOP + (high - accuracy) / (high - low) * (_HEIGHT - _TOP - _BOTTOM)
 
     for index in range(3):
         level = low + (high - low) * index / 2
         parts.append(
-            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(level):.2f}" y2="{y(level):.2f}"/>'
+            f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y(level):.2f}" y2="{y(level):.2f}"/>'
             f'<text class="faint" x="{_LEFT - 8}" y="{y(level):.2f}" dy="0.35em" text-anchor="end">'
             f"{level:.0%}</text>"
         )
@@ -63,7 +65,7 @@ def trade_off_svg(exits: Sequence[ExitCost]) -> str:
         parts.append(
             f'<circle cx="{x:.2f}" cy="{y(accuracy):.2f}" r="7"><title>{label}: {us:,.1f} µs, '
             f"{accuracy:.1%}</title></circle>"
-            f'<text class="wide" x="{x + shift:.2f}" y="{y(accuracy):.2f}" dy="0.35em" text-anchor="{beside}">'
-            f"{label}</text>"
+            f'<text class="wide" x="{x + shift:.2f}" y="{y(accuracy):.2f}" dy="0.35em" '
+            f'text-anchor="{beside}">{label}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
