@@ -1,4 +1,4 @@
-"""The command line: `qutec inspect | attach | compile | run | report | supported-ops`.
+"""The command line: `qutec inspect | attach | compile | profile | run | report | supported-ops`.
 
 Exit codes: 0 done; 1 internal error; 2 usage; 3 invalid or unsupported model; 4 does not fit;
 5 verification failed; 6 a needed tool is missing.
@@ -18,7 +18,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qutec.calibrate import CalibrationMethod
+from qutec.dispatch import ONNX_RUNTIME
 from qutec.errors import QutecError, UsageError
+from qutec.profile_command import profile_command
+from qutec.profile_options import (
+    Batch,
+    DataFile,
+    Execution,
+    Optimization,
+    Provider,
+    Runs,
+    Threads,
+    Warmup,
+    given,
+    refuse,
+)
 from qutec.train.command import train_command
 
 if TYPE_CHECKING:
@@ -103,6 +117,7 @@ def inspect_command(model: Model, output_is: OutputIs = None, as_json: AsJson = 
 
 
 app.command("train")(train_command)
+app.command("profile")(profile_command)
 
 
 @app.command("attach")
@@ -155,7 +170,9 @@ def attach_command(
 @app.command("compile")
 def compile_command(
     models: Models,
-    target: Annotated[str, typer.Option(help="A core (cortex-m4) or a board (nucleo-l432kc).")] = "cortex-m4",
+    target: Annotated[
+        str, typer.Option(help="A core (cortex-m4), a board (nucleo-l432kc), or onnxruntime.")
+    ] = "cortex-m4",
     sram: Annotated[str | None, typer.Option(help="SRAM that there is, such as 64k: a hard limit.")] = None,
     flash: Annotated[str | None, typer.Option(help="Flash that there is, such as 1m: a hard limit.")] = None,
     calibration: Annotated[
@@ -199,22 +216,42 @@ def compile_command(
     ] = False,
     dump: Annotated[Path | None, typer.Option(help="Write one numbered .onnx for each step here.")] = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnx-simplifier.")] = True,
+    data: DataFile = None,
+    runs: Runs = None,
+    warmup: Warmup = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    provider: Provider = None,
+    graph_optimization: Optimization = None,
+    execution_mode: Execution = None,
     cmsis_nn: CmsisNN = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compile a network into a C project and report what it costs."""
+    """Compile a network into a C project, or into a model for ONNX Runtime, and report what it costs."""
+    from qutec import compile as compile_model
     from qutec.backends.cmsis_nn.text import c_identifier
-    from qutec.compiler import compile_model
 
     if len(models) > 1 and not ensemble:
         raise UsageError(f"{len(models)} models are given; --ensemble makes one network of them")
     if ensemble and len(models) < 2:
         raise UsageError("--ensemble needs two models or more")
+    device = given(sram=sram, flash=flash)
+    measuring = given(
+        data=data,
+        runs=runs,
+        warmup=warmup,
+        batch=batch,
+        threads=threads,
+        provider=provider,
+        graph_optimization=graph_optimization,
+        execution_mode=execution_mode,
+    )
+    on_device = target != ONNX_RUNTIME
+    refuse(measuring if on_device else {**device, **given(verify=verify or None)}, target)
     build = compile_model(
         models if ensemble else models[0],
         target=target,
-        sram=sram,
-        flash=flash,
+        **(device if on_device else measuring),
         calibration=calibration,
         method=method,
         name=name,

@@ -43,6 +43,7 @@ from qutec.backends.onnxruntime.session import (
     open_session,
 )
 from qutec.calibrate import CalibrationMethod
+from qutec.dispatch import ONNX_RUNTIME
 from qutec.dump import Dump
 from qutec.errors import UsageError, VerificationError
 from qutec.exits import ExitChoice, ExitOptions
@@ -53,9 +54,7 @@ from qutec.quantize import Calibration
 from qutec.report import SCHEMA_VERSION
 from qutec.report.profile_data import Comparison, DynamicForm, Equality, ModelProfile, OnnxRuntimeReport
 
-__all__ = ["TARGET", "compile_for_onnxruntime"]
-
-TARGET = "onnxruntime"
+__all__ = ["compile_for_onnxruntime"]
 
 _FLOAT_LIMIT = 1e-3
 """Largest difference of a float output from the network's before it is a fault of an optimisation."""
@@ -258,9 +257,9 @@ def _report(
     return OnnxRuntimeReport(
         schema_version=SCHEMA_VERSION,
         qutec_version=version("qutec"),
-        command=command or f"qutec.compile({prepared.name}, target={TARGET})",
+        command=command or f"qutec.compile({prepared.name}, target={ONNX_RUNTIME})",
         model={"name": title, "sha256": prepared.sha256},
-        target=TARGET,
+        target=ONNX_RUNTIME,
         onnxruntime_version=ort.__version__,
         machine=machine_words(),
         session=settings.to_json(),

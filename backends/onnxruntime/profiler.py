@@ -2,10 +2,10 @@
 
 A node's time is its span in the trace (see `qutec.backends.onnxruntime.trace`) less c, what the profiler
 itself costs for an event. A session with profiler and one without run in turn; with t and t' their wall
-times and E events in a run, c = mean(t' - t) / E. So c is one number for the whole network, and the sum of the nodes is
-the time of the session without profiler as far as no node costs the profiler more than that:
-`NodeProfile.explained` says how far it is. Only rounds count in which neither session was slower than its
-median (over samples that end at the same exit, where there are exits), because something else interrupts the slower ones on a machine that is shared.
+times and E events in a run, c = mean(t' - t) / E. So c is one number for the whole network, and the sum of
+the nodes is the time of the session without profiler as far as no node is shorter than the deviation of its
+own c: `NodeProfile.explained` says how far it is. Only rounds count in which neither session was slower than
+its median over the samples that end at the same exit: on a shared machine something interrupts the others.
 
 With the execution mode "parallel" nodes overlap, and nothing can be taken off: times are those of the trace.
 """
