@@ -148,8 +148,8 @@ def compile_for_onnxruntime(
     )
     if batches != (1,) and not prepared.conversion.symbolic_batch:
         raise UsageError(
-            f"the batch of '{prepared.name}' is fixed at 1, so batches of "
-            f"{', '.join(map(str, batches))} cannot run; export it with a symbolic batch"
+            f"the batch of '{prepared.name}' is fixed at 1, so a batch of {max(batches)} cannot run; export "
+            "the model with a symbolic batch"
         )
     samples = _samples(prepared, data, settings)
     executable = _executable(prepared, samples.rows, settings, effort)

@@ -135,7 +135,8 @@ def _nodes(runs: Sequence[RunTrace], profiler_us: float, *, overlaps: bool) -> t
     """Mean over the runs; a node that some runs do not reach counts with 0 there."""
     totals: dict[tuple[str, str], float] = {}
     starts: dict[tuple[str, str], float] = {}
-    for run in runs:
+    # The longest run first: it has the nodes of all branches in their order.
+    for run in sorted(runs, key=lambda run: -len(run.nodes)):
         for node in run.nodes:
             key = (node.name, node.op)
             us = node.kernel_us if overlaps else max(0.0, node.span_us - profiler_us)

@@ -50,7 +50,7 @@ def report_html(report: Report, plan: Plan) -> str:
             "<h2>Arena over time</h2>",
             arena_svg(plan, names),
             "<h2>Layers</h2>",
-            table(("layer", "kernel", "input", "output", "MACs", "weights", "live bytes"), rows),
+            table(("layer", "kernel", "input", "output", "MACs", "weights", "live bytes"), rows, texts=2),
         ],
     )
 

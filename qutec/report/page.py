@@ -28,7 +28,9 @@ dd small { display: block; color: var(--soft); font-size: .8rem }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: hidden;
   text-overflow: ellipsis }
-th:nth-child(2), td:nth-child(2) { text-align: left }
+.texts-2 th:nth-child(2), .texts-2 td:nth-child(2), .texts-3 th:nth-child(-n+3), .texts-3 td:nth-child(-n+3)
+  { text-align: left }
+@media (max-width: 640px) { table { font-size: .85rem } th, td { padding: .3rem .3rem } }
 @media print { body { max-width: none; padding: 0 } .scroll { overflow: visible }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 svg { max-width: 100%; height: auto }
@@ -63,14 +65,18 @@ def page(
     return "\n".join(parts) + "\n"
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, name: str = "") -> str:
-    """A table that scrolls sideways where it is too wide; cells are HTML, `name` is its id."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, texts: int = 1, name: str = "") -> str:
+    """A table that scrolls sideways where it is too wide.
+
+    Cells are HTML; the first `texts` columns are words and the others numbers; `name` is the table's id.
+    """
     identity = f' id="{escape(name, quote=True)}"' if name else ""
     head = "".join(f"<th>{escape(text)}</th>" for text in heads)
     body = (f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return "\n".join(
         [
-            f'<div class="scroll"><table{identity}><thead><tr>{head}</tr></thead><tbody>',
+            f'<div class="scroll"><table{identity} class="texts-{texts}"><thead><tr>{head}</tr></thead>',
+            "<tbody>",
             *body,
             "</tbody></table></div>",
         ]

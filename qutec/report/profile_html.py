@@ -155,7 +155,7 @@ def _batch(profile: BatchProfile, words: str, tail: str) -> Iterable[str]:
         (escaped(n.name), escaped(n.op), escaped(n.section), microseconds(n.us), percent(n.share))
         for n in profile.nodes
     )
-    yield table(("node", "operator", "part", "µs", "share"), rows, name=f"nodes{tail}")
+    yield table(("node", "operator", "part", "µs", "share"), rows, texts=3, name=f"nodes{tail}")
 
 
 def _bars(head: str, items: Sequence[tuple[str, str, OperatorTime | SectionTime]], name: str) -> str:
@@ -171,7 +171,7 @@ def _bars(head: str, items: Sequence[tuple[str, str, OperatorTime | SectionTime]
         )
         for label, colour, item in items
     )
-    text = table((head, "", "nodes", "µs", "share"), rows, name=name)
+    text = table((head, "", "nodes", "µs", "share"), rows, texts=2, name=name)
     return text.replace("<th></th>", '<th class="bars"></th>', 1)
 
 

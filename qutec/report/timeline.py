@@ -51,6 +51,7 @@ STYLE = f"""
 @media (max-width: 640px) {{ .timeline {{ font-size: {_FONT_NARROW}px; }}
   .timeline .wide {{ display: none; }} .timeline .narrow {{ display: inline; }} }}
 .bar {{ height: .9rem; min-width: 1px; border-radius: 2px }} .bars {{ min-width: 6rem; width: 40% }}
+@media (max-width: 640px) {{ .bars {{ min-width: 2.5rem; width: 25% }} }}
 .key {{ display: inline-block; width: .8rem; height: .8rem; border-radius: 2px; margin-right: .4rem }}
 """
 """Style of everything that is coloured by operator; it needs the colours of `qutec.report.page`."""

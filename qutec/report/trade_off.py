@@ -18,15 +18,15 @@ _STYLE = """
 .trade-off { display: block; width: 100%; height: auto; font: 14px system-ui, sans-serif; }
 .trade-off text { fill: var(--ink); } .trade-off .faint { fill: var(--soft); }
 .trade-off .grid { stroke: var(--line); } .trade-off circle { fill: var(--op-0); stroke: var(--ink); }
-@media (max-width: 640px) { .trade-off { font-size: 26px; } .trade-off .wide { display: none; } }
+@media (max-width: 640px) { .trade-off { font-size: 26px; } }
 """
 
 
 def trade_off_svg(exits: Sequence[ExitCost]) -> str:
-    """A point for each exit whose time and accuracy are known; nothing where there is none."""
+    """A point for each exit whose time and accuracy are known; nothing where there are not two of them."""
     known = [(item.name, item.us, item.accuracy) for item in exits]
     points = [(name, us, accuracy) for name, us, accuracy in known if us is not None and accuracy is not None]
-    if not points:
+    if len(points) < 2:
         return ""
     most = max(us for _, us, _ in points) * 1.15 or 1.0
     low = math.floor(min(accuracy for _, _, accuracy in points) / _STEP - 0.5) * _STEP
@@ -65,7 +65,7 @@ def trade_off_svg(exits: Sequence[ExitCost]) -> str:
         parts.append(
             f'<circle cx="{x:.2f}" cy="{y(accuracy):.2f}" r="7"><title>{label}: {us:,.1f} µs, '
             f"{accuracy:.1%}</title></circle>"
-            f'<text class="wide" x="{x + shift:.2f}" y="{y(accuracy):.2f}" dy="0.35em" '
+            f'<text x="{x + shift:.2f}" y="{y(accuracy):.2f}" dy="0.35em" '
             f'text-anchor="{beside}">{label}</text>'
         )
     return "\n".join([*parts, "</svg>"]) + "\n"
