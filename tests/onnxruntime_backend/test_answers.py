@@ -16,7 +16,6 @@ import pytest
 import qutec
 from qutec.attach import attach, write_training_graph
 from qutec.backends.onnxruntime import OnnxRuntimeBuild
-from qutec.backends.onnxruntime.dynamic import DynamicNetwork
 from qutec.backends.onnxruntime.exit_graphs import read_exits
 from qutec.backends.onnxruntime.plain_model import free_batch, inline_functions, serialized
 from qutec.backends.onnxruntime.runners import SessionRunner, StageRunner
