@@ -2,12 +2,12 @@
 
     python -m benchmarks.onnxruntime_profiles [NAME ...] [--runs N] [--markdown] [--json FILE]
 
-Three tables. *Networks*: ResNet-8 and the T-RecX networks, float and int8, all outputs as they are; outputs are
-compared with those of the source file (ONNX Runtime without optimisations) on all labelled samples, latency
-as a ratio to the source file in one interleaved run. *Heads*: early views attached to the MLPerf networks
-(K = 2, untrained, which costs the same), as a ratio to the final exit alone in one run. *Dynamic exits*: both
-forms, and the mean time of an inference. Exit code 1 where a limit is broken: float outputs within 1e-5, int8
-top-1 within a point for every exit, the sum of the profile within 10 % of the wall time.
+Three tables. *Networks*: ResNet-8 and the T-RecX networks, float and int8, all outputs as they are; outputs
+are compared with those of the source file (ONNX Runtime without optimisations) on all labelled samples,
+latency as a ratio to the source file in one interleaved run. *Heads*: early views attached to the MLPerf
+networks (K = 2, untrained, which costs the same), as a ratio to the final exit alone in one run. *Dynamic
+exits*: both forms, and the mean time of an inference. Exit code 1 where a limit is broken: float outputs
+within 1e-5, int8 top-1 within a point for every exit, the sum of the profile within 10 % of the wall time.
 """
 
 from __future__ import annotations

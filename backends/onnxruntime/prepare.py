@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
 
 from qutec.backends.onnxruntime.dynamic import DynamicNetwork
 from qutec.backends.onnxruntime.exit_graphs import read_exits
@@ -18,6 +19,7 @@ from qutec.errors import UnsupportedModelError, UsageError
 from qutec.exits import ExitOptions, base_network, choose_exits, choose_from_members
 from qutec.ingest.source import read_source
 from qutec.load import LoadedModel, ModelSource, load
+from qutec.passes.expand_heads import ExpandHeadsPass
 from qutec.passes.find_exits import find_exits
 from qutec.passes.quantize import is_quantized
 from qutec.passes.select_exits import ExitMode
@@ -45,9 +47,9 @@ class Conversion:
         result = network
         if self.calibration is not None:
             result = quantize(network, self.calibration, self.method, progress=progress)
-        if is_quantized(result):
-            copy = ir.from_proto(ir.to_proto(result))
-            result = UnsignedActivationsPass()(copy).model
+        copy = ir.from_proto(ir.to_proto(result))
+        passes = (UnsignedActivationsPass(), ExpandHeadsPass(), common_passes.RemoveUnusedNodesPass())
+        result = ir.passes.Sequential(*passes)(copy).model
         return free_batch(result) if self.symbolic_batch else result
 
 

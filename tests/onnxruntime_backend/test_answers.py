@@ -89,7 +89,7 @@ def test_early_views_are_merged_for_any_batch(early_views: dict[str, Path], acti
         np.testing.assert_allclose(found[key], values, atol=2e-5, err_msg=key)
     convolutions = Counter(node.op_type for node in build.model.graph.node)["Conv"]
     final_only = Counter(node.op_type for node in compiled(DIGITS, exits="final").model.graph.node)["Conv"]
-    assert convolutions == final_only + 1
+    assert convolutions == final_only + 3
 
 
 def thresholds_that_take_all_exits(each: np.ndarray) -> list[float]:
