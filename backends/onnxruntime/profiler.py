@@ -139,13 +139,14 @@ def _nodes(runs: Sequence[RunTrace], profiler_us: float, *, overlaps: bool) -> t
     for run in sorted(runs, key=lambda run: -len(run.nodes)):
         for node in run.nodes:
             key = (node.name, node.op)
-            us = node.kernel_us if overlaps else max(0.0, node.span_us - profiler_us)
+            us = node.kernel_us if overlaps else node.span_us - profiler_us
             totals[key] = totals.get(key, 0.0) + us
             starts.setdefault(key, node.start_us)
     ordered = list(totals) if not overlaps else sorted(totals, key=lambda key: starts[key])
     nodes, at = [], 0.0
     for key in ordered:
-        us = totals[key] / len(runs)
+        # Not before the mean: times of a run are whole microseconds, below c as often as above it.
+        us = max(0.0, totals[key] / len(runs))
         nodes.append(NodeTime(*key, us, starts[key] if overlaps else at))
         at += us
     return tuple(nodes)
