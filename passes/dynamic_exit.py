@@ -25,6 +25,7 @@ from qutec.passes.result_functions import (
     classifier_logits,
     replace_outputs,
     result_function,
+    stacked_logits,
 )
 
 __all__ = ["DynamicExitPass", "exit_thresholds"]
@@ -55,16 +56,23 @@ class DynamicExitPass(ir.passes.InPlacePass):
         logits, classes = classifier_logits(exits)
         name = f"DynamicExit{len(logits)}"
         names = [f"logits_{k}" for k in range(len(logits))]
-        body = f"""
-    all_logits = Concat <axis = 0> ({", ".join(names)})
+        body = f"""{stacked_logits(names, "all_logits")}
     all_exits = Softmax <axis = -1> (all_logits)
-    class_axis = Constant <value_ints = [1]> ()
-    confidences = ReduceMax <keepdims = 0> (all_exits, class_axis)
-    sure_above = Constant <value_floats: floats = @thresholds> ()
+    last_axis = Constant <value_ints = [-1]> ()
+    confidences = ReduceMax <keepdims = 1> (all_exits, last_axis)
+    levels = Constant <value_floats: floats = @thresholds> ()
+    column = Constant <value_ints = [-1, 1, 1]> ()
+    sure_above = Reshape (levels, column)
     sure = GreaterOrEqual (confidences, sure_above)
     sure_number = Cast <to = 1> (sure)
-    exit = ArgMax <axis = 0, keepdims = 1> (sure_number)
-    logits = Gather <axis = 0> (all_logits, exit){MEAN_UNCERTAINTY}"""
+    exit_number = ArgMax <axis = 0, keepdims = 1> (sure_number)
+    exit_axes = Constant <value_ints = [0, 2]> ()
+    exit = Squeeze (exit_number, exit_axes)
+    classes = Shape <start = 2> (all_logits)
+    ones = Constant <value_ints = [1, 1]> ()
+    row = Concat <axis = 0> (ones, classes)
+    taken = Expand (exit_number, row)
+    logits = GatherElements <axis = 0> (all_logits, taken){MEAN_UNCERTAINTY}"""
         function = result_function(name, names, EXIT_RESULTS, "thresholds, abstain_below", body)
         node = ir.node(
             name,

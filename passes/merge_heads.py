@@ -34,6 +34,7 @@ from qutec.passes.result_functions import (
     classifier_logits,
     replace_outputs,
     result_function,
+    stacked_logits,
 )
 
 __all__ = ["MergeHeadsPass"]
@@ -213,14 +214,11 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
         (feature_map, depthwise, depthwise_bias)
     {active}
     pooled = GlobalAveragePool (active)
-    by_channel = Constant <value_ints = [-1, {heads}]> ()
+    by_channel = Constant <value_ints = [0, -1, {heads}]> ()
     interleaved = Reshape (pooled, by_channel)
-    features = Transpose <perm = [1, 0]> (interleaved)
-    middle_axis = Constant <value_ints = [1]> ()
-    rows = Unsqueeze (features, middle_axis)
-    products = MatMul (rows, dense)
-    sums = Add (products, dense_bias)
-    logits = Squeeze (sums, middle_axis)
+    features = Transpose <perm = [2, 0, 1]> (interleaved)
+    products = MatMul (features, dense)
+    logits = Add (products, dense_bias)
 """
     name = f"QuteHead{heads}{'Relu' if first.relu else 'Linear'}"
     names = ["feature_map", *values]
@@ -242,7 +240,7 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
         name="qute_head",
     )
     feature = node.outputs[-1]
-    feature.name, feature.shape = "qute_head_features", ir.Shape([heads, channels])
+    feature.name, feature.shape = "qute_head_features", ir.Shape([heads, 1, channels])
     feature.dtype = ir.DataType.FLOAT
     return node, function
 
@@ -250,7 +248,7 @@ def _qute_head(graph: ir.Graph, views: Sequence[_View], abstain_below: float) ->
 def _uncertainty(logits: Sequence[ir.Value], abstain_below: float) -> tuple[ir.Node, ir.Function]:
     name = f"Uncertainty{len(logits)}"
     names = [f"logits_{k}" for k in range(1, len(logits) + 1)]
-    body = f"\n    logits = Concat <axis = 0> ({', '.join(names)}){MEAN_UNCERTAINTY}"
+    body = stacked_logits(names, "logits") + MEAN_UNCERTAINTY
     function = result_function(name, names, RESULTS, "abstain_below", body)
     attributes = {"abstain_below": float(abstain_below)}
     node = ir.node(

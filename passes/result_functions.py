@@ -17,34 +17,64 @@ from qutec.heads import HEAD_DOMAIN, INTEGER_RESULTS, write_heads
 from qutec.lower.shapes import static_shape
 from qutec.passes.classifiers import activation_of
 
-__all__ = ["MEAN_UNCERTAINTY", "classifier_logits", "replace_outputs", "result_function"]
+__all__ = [
+    "MEAN_UNCERTAINTY",
+    "SINGLE_ANSWER",
+    "classifier_logits",
+    "replace_outputs",
+    "result_function",
+    "stacked_logits",
+]
 
 MEAN_UNCERTAINTY = """
     each = Softmax <axis = -1> (logits)
-    first_axis = Constant <value_ints = [0]> ()
-    last_axis = Constant <value_ints = [1]> ()
+    head_axis = Constant <value_ints = [0]> ()
+    class_axis = Constant <value_ints = [1]> ()
+    each_class_axis = Constant <value_ints = [2]> ()
     tiny = Constant <value_float = 1e-30> ()
     none = Constant <value_float = 0.0> ()
     threshold = Constant <value_float: float = @abstain_below> ()
-    probabilities = ReduceMean <keepdims = 1> (each, first_axis)
+    probabilities = ReduceMean <keepdims = 0> (each, head_axis)
     label = ArgMax <axis = 1, keepdims = 0> (probabilities)
-    confidence = ReduceMax <keepdims = 0> (probabilities, last_axis)
+    confidence = ReduceMax <keepdims = 0> (probabilities, class_axis)
     mean_floor = Max (probabilities, tiny)
     mean_log = Log (mean_floor)
     mean_terms = Mul (probabilities, mean_log)
-    mean_sum = ReduceSum <keepdims = 0> (mean_terms, last_axis)
+    mean_sum = ReduceSum <keepdims = 0> (mean_terms, class_axis)
     entropy = Neg (mean_sum)
     each_floor = Max (each, tiny)
     each_log = Log (each_floor)
     each_terms = Mul (each, each_log)
-    each_sum = ReduceSum <keepdims = 0> (each_terms, last_axis)
-    each_mean = ReduceMean <keepdims = 1> (each_sum, first_axis)
+    each_sum = ReduceSum <keepdims = 0> (each_terms, each_class_axis)
+    each_mean = ReduceMean <keepdims = 0> (each_sum, head_axis)
     difference = Add (entropy, each_mean)
     disagreement = Max (difference, none)
     unsure = Less (confidence, threshold)
     abstain = Cast <to = 7> (unsure)
 """
-"""Function body: the six results of `qutec.heads.RESULTS` from `logits` [K, L], the mean over K softmaxes."""
+"""Function body: the six results of `qutec.heads.RESULTS` from `logits` [K, N, L] of K heads and N samples.
+
+The probabilities are the mean over K softmaxes, [N, L]; everything else is [N].
+"""
+
+SINGLE_ANSWER = """
+    class_axis = Constant <value_ints = [1]> ()
+    tiny = Constant <value_float = 1e-30> ()
+    none = Constant <value_float = 0.0> ()
+    threshold = Constant <value_float: float = @abstain_below> ()
+    probabilities = Identity (soft)
+    label = ArgMax <axis = 1, keepdims = 0> (soft)
+    confidence = ReduceMax <keepdims = 0> (soft, class_axis)
+    floor = Max (soft, tiny)
+    logarithm = Log (floor)
+    terms = Mul (soft, logarithm)
+    sum_of_terms = ReduceSum <keepdims = 0> (terms, class_axis)
+    entropy = Neg (sum_of_terms)
+    disagreement = Mul (entropy, none)
+    unsure = Less (confidence, threshold)
+    abstain = Cast <to = 7> (unsure)
+"""
+"""Function body: the six results from the probabilities `soft` [N, L] of one exit, with no disagreement."""
 
 
 def classifier_logits(outputs: Sequence[ir.Value]) -> tuple[list[ir.Value], int]:
@@ -78,6 +108,19 @@ def _logits(output: ir.Value) -> ir.Value:
     if axis not in (-1, len(logits.shape or ()) - 1):
         raise UnsupportedModelError(f"the exit '{output.name}' has its softmax over axis {axis}")
     return logits
+
+
+def stacked_logits(names: Sequence[str], result: str) -> str:
+    """Lines of a function body: the values `names`, each [N, L], as `result` [K, N, L]."""
+    rows = [f"{name}_row" for name in names]
+    lines = [f"{row} = Unsqueeze ({name}, stack_axis)" for row, name in zip(rows, names, strict=True)]
+    return "\n    ".join(
+        [
+            "\n    stack_axis = Constant <value_ints = [0]> ()",
+            *lines,
+            f"{result} = Concat <axis = 0> ({', '.join(rows)})",
+        ]
+    )
 
 
 def result_function(

@@ -14,7 +14,8 @@ from importlib.metadata import version as _version
 from qutec.attach import TrainingGraph, attach
 from qutec.backends.cmsis_nn import emit_project as emit
 from qutec.build import Build
-from qutec.compiler import compile_model as compile
+from qutec.compiler import compile_model as _compile_model
+from qutec.dispatch import by_target as _by_target
 from qutec.errors import (
     DataError,
     DoesNotFitError,
@@ -56,5 +57,7 @@ __all__ = [
     "quantize",
     "train",
 ]
+
+compile = _by_target(_compile_model)
 
 __version__ = _version("qutec")

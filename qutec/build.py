@@ -22,7 +22,7 @@ from qutec.reference import run_program
 from qutec.report import Report
 from qutec.targets import Target
 
-__all__ = ["Build"]
+__all__ = ["Build", "save_files"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,31 +66,41 @@ class Build:
         An earlier build in the same place is replaced; any other folder that has files is not touched.
         Raises UsageError.
         """
-        target = Path(folder)
-        try:
-            place = Path(os.path.realpath(target))
-            if place.exists() and not _replaceable(place):
-                raise UsageError(f"'{target}' exists and is not a qutec build; choose another folder")
-            if Path.cwd().is_relative_to(place):
-                raise UsageError(f"'{target}' cannot be replaced from inside; choose another folder")
-            with _made_parents(place), _temporary_folder(place.parent) as made:
-                fresh, old = made / "new", made / "old"
-                self._write(fresh)
-                _exchange(fresh, place, old)
-        except (OSError, ValueError) as error:
-            # ValueError: a path with a null byte.
-            reason = (error.strerror if isinstance(error, OSError) else None) or error
-            raise UsageError(f"cannot write '{target}': {reason}") from error
-        return target
+        return save_files(self.files, folder)
 
-    def _write(self, folder: Path) -> None:
-        for relative, contents in self.files.items():
-            path = folder / relative
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(contents, bytes):
-                path.write_bytes(contents)
-            else:
-                path.write_text(contents, encoding="utf-8", newline="\n")
+
+def save_files(files: Mapping[str, str | bytes], folder: str | Path) -> Path:
+    """Write files by relative path into a folder: all of them, or nothing.
+
+    An earlier build in the same place is replaced; any other folder that has files is not touched.
+    Raises UsageError.
+    """
+    target = Path(folder)
+    try:
+        place = Path(os.path.realpath(target))
+        if place.exists() and not _replaceable(place):
+            raise UsageError(f"'{target}' exists and is not a qutec build; choose another folder")
+        if Path.cwd().is_relative_to(place):
+            raise UsageError(f"'{target}' cannot be replaced from inside; choose another folder")
+        with _made_parents(place), _temporary_folder(place.parent) as made:
+            fresh, old = made / "new", made / "old"
+            _write(files, fresh)
+            _exchange(fresh, place, old)
+    except (OSError, ValueError) as error:
+        # ValueError: a path with a null byte.
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
+        raise UsageError(f"cannot write '{target}': {reason}") from error
+    return target
+
+
+def _write(files: Mapping[str, str | bytes], folder: Path) -> None:
+    for relative, contents in files.items():
+        path = folder / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(contents, bytes):
+            path.write_bytes(contents)
+        else:
+            path.write_text(contents, encoding="utf-8", newline="\n")
 
 
 def stored_inputs(ports: list[PortInfo], x: npt.ArrayLike | Mapping[str, npt.ArrayLike]) -> list[Int8Array]:

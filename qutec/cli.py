@@ -1,4 +1,4 @@
-"""The command line: `qutec inspect | attach | train | compile | evaluate | run | report | ...`.
+"""The command line: `qutec inspect | attach | train | compile | evaluate | run | profile | report | ...`.
 
 Exit codes: 0 done; 1 internal error; 2 usage; 3 invalid or unsupported model; 4 does not fit;
 5 verification failed; 6 a needed tool is missing.
@@ -19,8 +19,22 @@ import typer
 
 from qutec.calibrate import CalibrationMethod
 from qutec.command_options import ExitsName, ExitThreshold, confidences
+from qutec.dispatch import ONNX_RUNTIME
 from qutec.errors import QutecError, UsageError
 from qutec.evaluation.command import evaluate_command
+from qutec.profile_command import profile_command
+from qutec.profile_options import (
+    Batch,
+    DataFile,
+    Execution,
+    Optimization,
+    Provider,
+    Runs,
+    Threads,
+    Warmup,
+    given,
+    refuse,
+)
 from qutec.train.command import train_command
 
 if TYPE_CHECKING:
@@ -102,6 +116,7 @@ def inspect_command(model: Model, output_is: OutputIs = None, as_json: AsJson = 
 
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
+app.command("profile")(profile_command)
 
 
 @app.command("attach")
@@ -154,7 +169,9 @@ def attach_command(
 @app.command("compile")
 def compile_command(
     models: Models,
-    target: Annotated[str, typer.Option(help="A core (cortex-m4) or a board (nucleo-l432kc).")] = "cortex-m4",
+    target: Annotated[
+        str, typer.Option(help="A core (cortex-m4), a board (nucleo-l432kc), or onnxruntime.")
+    ] = "cortex-m4",
     sram: Annotated[str | None, typer.Option(help="SRAM that there is, such as 64k: a hard limit.")] = None,
     flash: Annotated[str | None, typer.Option(help="Flash that there is, such as 1m: a hard limit.")] = None,
     calibration: Annotated[
@@ -192,36 +209,62 @@ def compile_command(
         float, typer.Option(help="Divides the logits of the exits (temperature scaling); folded, so free.")
     ] = 1.0,
     optimize: Annotated[
-        GoalName,
+        GoalName | None,
         typer.Option(help="speed: the fastest plan that fits; sram: the smallest arena, layers row by row."),
-    ] = GoalName.SPEED,
+    ] = None,
     keep_input: Annotated[
         bool, typer.Option("--keep-input", help="Do not reuse the memory of the inputs.")
     ] = False,
     plan_seconds: Annotated[
-        float, typer.Option(help="How long to search for a smaller arena, counted in steps.")
-    ] = 10.0,
+        float | None, typer.Option(help="How long to search for a smaller arena, counted in steps; 10.")
+    ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run reference, host C and emulated C and compare every byte.")
     ] = False,
     dump: Annotated[Path | None, typer.Option(help="Write one numbered .onnx for each step here.")] = None,
     simplify: Annotated[bool, typer.Option("--simplify/--no-simplify", help="Run onnx-simplifier.")] = True,
+    data: DataFile = None,
+    runs: Runs = None,
+    warmup: Warmup = None,
+    batch: Batch = None,
+    threads: Threads = None,
+    provider: Provider = None,
+    graph_optimization: Optimization = None,
+    execution_mode: Execution = None,
     cmsis_nn: CmsisNN = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compile a network into a C project and report what it costs."""
+    """Compile a network into a C project, or into a model for ONNX Runtime, and report what it costs."""
+    from qutec import compile as compile_model
     from qutec.backends.cmsis_nn.text import c_identifier
-    from qutec.compiler import compile_model
 
     if len(models) > 1 and not ensemble:
         raise UsageError(f"{len(models)} models are given; --ensemble makes one network of them")
     if ensemble and len(models) < 2:
         raise UsageError("--ensemble needs two models or more")
+    device = given(
+        sram=sram,
+        flash=flash,
+        optimize=optimize and optimize.value,
+        keep_input=keep_input or None,
+        plan_seconds=plan_seconds,
+    )
+    measuring = given(
+        data=data,
+        runs=runs,
+        warmup=warmup,
+        batch=batch,
+        threads=threads,
+        provider=provider,
+        graph_optimization=graph_optimization,
+        execution_mode=execution_mode,
+    )
+    on_device = target != ONNX_RUNTIME
+    refuse(measuring if on_device else {**device, **given(verify=verify or None)}, target)
     build = compile_model(
         models if ensemble else models[0],
         target=target,
-        sram=sram,
-        flash=flash,
+        **(device if on_device else measuring),
         calibration=calibration,
         method=method,
         name=name,
@@ -229,9 +272,6 @@ def compile_command(
         abstain=abstain,
         exit_threshold=confidences(exit_threshold),
         temperature=temperature,
-        optimize=optimize.value,
-        keep_input=keep_input,
-        plan_seconds=plan_seconds,
         simplify=simplify,
         dump=dump,
         progress=sys.stderr.isatty(),

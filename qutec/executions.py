@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from qutec.build import Build, stored_inputs
 from qutec.calibrate import read_arrays
+from qutec.dispatch import ONNX_RUNTIME
 from qutec.errors import UsageError
 from qutec.ports import PortInfo
 from qutec.program import Int8Array, StoredArray
@@ -99,6 +100,8 @@ def run_project(
     DataError, ToolMissingError, EmulationError.
     """
     report = read_report(project)
+    if report.get("target") == ONNX_RUNTIME:
+        raise UsageError(f"'{project}' is a build for ONNX Runtime: `qutec profile` runs its model.onnx")
     inputs, outputs = ([PortInfo.from_json(e) for e in report[key]] for key in ("inputs", "outputs"))
     stored = stored_inputs(inputs, read_arrays(input_file))
     if index >= len(stored[0]):

@@ -7,12 +7,11 @@ ends there.
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qutec.planner import Allocation, Plan
+from qutec.report.labels import CHARACTER, escaped, plain, shortened
 
 __all__ = ["arena_svg", "arena_text"]
 
@@ -20,8 +19,6 @@ __all__ = ["arena_svg", "arena_text"]
 _WIDTH, _HEIGHT = 960, 540
 _LEFT, _RIGHT, _TOP, _BOTTOM = 104, 16, 64, 96
 _FONT, _FONT_NARROW = 14.0, 26.0
-_CHARACTER = 0.62
-"""Width of an average character of a sans-serif face over its font size, rounded up."""
 _FEWEST_CHARACTERS = 3
 _END_COLUMN = 0.5
 """Width of the caller's columns, before the first and after the last call, over that of a call."""
@@ -95,7 +92,7 @@ def arena_svg(plan: Plan, layer_names: Sequence[str]) -> str:
     scale = _Scale(len(plan.live_bytes), plan.arena_bytes)
     parts = [
         f'<svg class="arena-map" viewBox="0 0 {_WIDTH} {_HEIGHT}" xmlns="http://www.w3.org/2000/svg" '
-        f'role="img" aria-label="{_text(_summary(plan))}">',
+        f'role="img" aria-label="{escaped(_summary(plan))}">',
         f"<style>{_STYLE}</style>",
         *_columns(plan, layer_names, scale),
         *_byte_axis(plan, scale),
@@ -119,7 +116,7 @@ def arena_text(plan: Plan, layer_names: Sequence[str], width: int) -> str:
     """
     _check_names(plan, layer_names)
     width = max(width, 40)
-    names = [_plain(name) for name in layer_names]
+    names = [plain(name) for name in layer_names]
     column = min(max(map(len, names), default=0), width // 3)
     digits = len(str(max(plan.live_bytes, default=0)))
     room = width - column - digits - len("    <- peak")
@@ -128,7 +125,7 @@ def arena_text(plan: Plan, layer_names: Sequence[str], width: int) -> str:
     for i, (name, live) in enumerate(zip(names, plan.live_bytes, strict=True)):
         bar = "#" * round(room * live / max(plan.arena_bytes, 1))
         mark = " <- peak" if i in peaks else ""
-        lines.append(f"{_shortened(name, column):<{column}}  {live:>{digits}} {bar}{mark}".rstrip())
+        lines.append(f"{shortened(name, column):<{column}}  {live:>{digits}} {bar}{mark}".rstrip())
     return "\n".join([*lines, *_wrapped(_summary(plan), width)]) + "\n"
 
 
@@ -142,19 +139,6 @@ def _summary(plan: Plan) -> str:
         return f"Arena {plan.arena_bytes} bytes, equal to the lower bound: proven smallest"
     gap = 100 * (plan.arena_bytes / plan.lower_bound_bytes - 1) if plan.lower_bound_bytes else 0.0
     return f"Arena {plan.arena_bytes} bytes, lower bound {plan.lower_bound_bytes} bytes: gap {gap:.1f} %"
-
-
-def _plain(name: str) -> str:
-    """A name on one line, without characters that XML forbids or a terminal would obey."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", "\ufffd", name)
-
-
-def _text(value: str) -> str:
-    return html.escape(_plain(value), quote=True)
-
-
-def _shortened(name: str, characters: int) -> str:
-    return name if len(name) <= characters else name[: max(characters - 2, 0)] + ".."[: max(characters, 0)]
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:
@@ -175,7 +159,7 @@ def _columns(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[
         kind = "band" if i in peaks else "hit"
         yield (
             f'<rect class="{kind}" x="{scale.x(i):.2f}" y="{_TOP}" width="{scale.column:.2f}" '
-            f'height="{_HEIGHT - _TOP - _BOTTOM}"><title>call {i}: {_text(name)}, {live} bytes live'
+            f'height="{_HEIGHT - _TOP - _BOTTOM}"><title>call {i}: {escaped(name)}, {live} bytes live'
             f"{', the peak' if i in peaks else ''}</title></rect>"
         )
 
@@ -209,7 +193,7 @@ def _call_axis(scale: _Scale) -> Iterator[str]:
     step = 1
     for candidate in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000):
         step = candidate
-        if candidate * scale.column >= _FONT_NARROW * _CHARACTER * (len(str(scale.calls)) + 1):
+        if candidate * scale.column >= _FONT_NARROW * CHARACTER * (len(str(scale.calls)) + 1):
             break
     for i in range(0, scale.calls, step):
         middle = scale.x(i) + scale.column / 2
@@ -270,7 +254,7 @@ def _tooltip(allocation: Allocation, layer_names: Sequence[str]) -> str:
 
     first, last = when(allocation.first_use), when(allocation.last_use)
     life = first if first == last else f"{first} to {last}"
-    return _text(f"{allocation.name}: {allocation.bytes} bytes at {allocation.offset}, {life}")
+    return escaped(f"{allocation.name}: {allocation.bytes} bytes at {allocation.offset}, {life}")
 
 
 def _box_label(
@@ -278,16 +262,16 @@ def _box_label(
 ) -> Iterator[str]:
     """The name inside its box, along the longer side; nothing when fewer than `fewest` characters fit."""
     left, right, top, bottom = box
-    upright = right - left < bottom - top and (right - left) < len(name) * size * _CHARACTER
+    upright = right - left < bottom - top and (right - left) < len(name) * size * CHARACTER
     length, depth = (bottom - top, right - left) if upright else (right - left, bottom - top)
-    characters = int((length - 4) / (size * _CHARACTER))
+    characters = int((length - 4) / (size * CHARACTER))
     if depth < 1.15 * size or characters < min(fewest, len(name)):
         return
     x, y = (left + right) / 2, (top + bottom) / 2
     turn = f' transform="rotate(-90 {x:.2f} {y:.2f})"' if upright else ""
     yield (
         f'<text class="name {label_class}" x="{x:.2f}" y="{y:.2f}" dy="0.35em" text-anchor="middle"{turn}>'
-        f"{_text(_shortened(name, characters))}</text>"
+        f"{escaped(shortened(name, characters))}</text>"
     )
 
 
@@ -301,9 +285,9 @@ def _size_lines(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterat
     short = f"{plan.arena_bytes} B, " + ("optimal" if plan.optimal else f"bound {plan.lower_bound_bytes} B")
     long = _summary(plan)
     if plan.peak_calls:
-        long += f"; peak at {_shortened(_plain(layer_names[plan.peak_calls[0]]), 40)}"
-    yield f'<text class="peak wide" x="{_LEFT}" y="{_TOP - 14}">{_text(long)}</text>'
-    yield f'<text class="peak narrow" x="{_LEFT}" y="{_TOP - 14}">{_text(short)}</text>'
+        long += f"; peak at {shortened(plain(layer_names[plan.peak_calls[0]]), 40)}"
+    yield f'<text class="peak wide" x="{_LEFT}" y="{_TOP - 14}">{escaped(long)}</text>'
+    yield f'<text class="peak narrow" x="{_LEFT}" y="{_TOP - 14}">{escaped(short)}</text>'
 
 
 def _legend() -> Iterator[str]:

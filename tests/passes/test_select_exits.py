@@ -91,7 +91,9 @@ def test_impossible_requests_say_what_there_is() -> None:
     net.output(net.block(net.x, 4, name="map"))
     with pytest.raises(UsageError, match="no output of the model is a classifier"):
         SelectExitsPass("final")(net.model())
-    with pytest.raises(UsageError, match="'some' are not known; there are qute, ensemble, dyn"):
+    with pytest.raises(
+        UsageError, match="'some' are not known; there are qute, ensemble, dynamic, final, all"
+    ):
         SelectExitsPass("some")  # type: ignore[arg-type]
 
 

@@ -1,0 +1,55 @@
+"""What networks with exits have to answer, in numpy, from ONNX Runtime's outputs without optimisations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from tests.onnx_models import run
+
+DIGITS = Path(__file__).parents[2] / "models" / "digits.onnx"
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def images(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Noise as the digits network takes it, loud enough for confidences of all sizes."""
+    return (np.random.default_rng(seed).standard_normal((count, 1, 8, 8)) * 2).astype(np.float32)
+
+
+def exits_of(model: Path | bytes | onnx.ModelProto, x: npt.NDArray[np.float32]) -> FloatArray:
+    """Probabilities [exits, samples, classes] of every output, in order, computed row by row."""
+    proto = onnx.load_from_string(model) if isinstance(model, bytes) else model
+    proto = onnx.load(proto) if isinstance(proto, Path) else proto
+    name = proto.graph.input[0].name
+    rows = [run(proto, **{name: x[i : i + 1]}) for i in range(len(x))]
+    return np.stack([np.concatenate([row[k] for row in rows]) for k in range(len(rows[0]))]).astype(
+        np.float64
+    )
+
+
+def entropy(p: FloatArray) -> FloatArray:
+    """In nats, over the last axis."""
+    return -np.sum(np.where(p > 0, p * np.log(np.maximum(p, 1e-30)), 0.0), axis=-1)
+
+
+def mean_answer(each: FloatArray) -> dict[str, FloatArray]:
+    """The mean over heads with its uncertainty, from [heads, samples, classes]."""
+    mean = each.mean(axis=0)
+    return {
+        "probabilities": mean,
+        "label": mean.argmax(axis=1).astype(np.float64),
+        "confidence": mean.max(axis=1),
+        "entropy": entropy(mean),
+        "disagreement": entropy(mean) - entropy(each).mean(axis=0),
+    }
+
+
+def first_sure(each: FloatArray, thresholds: Sequence[float]) -> npt.NDArray[np.int64]:
+    """Number of the first exit that is sure enough, for each sample."""
+    sure = each.max(axis=-1) >= np.array([*thresholds, 0.0])[:, None]
+    return sure.argmax(axis=0)
