@@ -45,14 +45,16 @@ def session_options(threads: int, graph_optimization: str, execution_mode: str) 
 
 
 def _peak_bytes() -> int:
-    """Largest resident set of this process so far; that of its parent before exec is not part of it."""
+    """Largest resident set of this process so far, without that of its parent before exec; 0 if not told."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -57,7 +57,7 @@ from qutec.report.profile_data import Comparison, DynamicForm, Equality, ModelPr
 __all__ = ["compile_for_onnxruntime"]
 
 _FLOAT_LIMIT = 1e-3
-"""Largest difference of a float output from the network's before it is a fault of an optimisation."""
+"""Largest relative difference of a float output before it is a fault of an optimisation."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def compile_for_onnxruntime(
         )
     equality = compare_with_network(prepared.reference(), executable.runner, samples.rows)
     exact = prepared.precision == "float32" and executable.dynamic is None
-    if exact and equality.largest_difference > _FLOAT_LIMIT:
+    if exact and equality.relative_difference > _FLOAT_LIMIT:
         raise VerificationError(
             f"the optimised model's outputs differ by {equality.largest_difference:.2g} from the network's"
         )

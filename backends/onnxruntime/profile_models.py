@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import onnx
 import onnxruntime as ort
 
 from qutec.backends.onnxruntime.feeds import Data, Port, batches_of, noise, parse_batches, ports_of, read_rows
@@ -22,7 +23,8 @@ from qutec.backends.onnxruntime.session import (
     open_session,
 )
 from qutec.build import save_files
-from qutec.errors import UsageError
+from qutec.errors import ModelError, UsageError
+from qutec.ingest.validity import first_line
 from qutec.report import SCHEMA_VERSION
 from qutec.report.profile_data import Comparison, ProfileReport
 from qutec.report.profile_html import profile_html
@@ -111,7 +113,23 @@ def _open(path: Path, settings: SessionSettings) -> _Model:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read '{path}': {error.strerror or error}") from error
+    data = _with_external_data(data, path.parent)
     return _Model(path.stem, data, tuple(ports_of(open_session(data, settings))))
+
+
+def _with_external_data(data: bytes, folder: Path) -> bytes:
+    """The model with the tensors that lie beside the file; as it is where it has none, or does not parse."""
+    try:
+        model = onnx.load_from_string(data)
+        if not any(map(onnx.external_data_helper.uses_external_data, model.graph.initializer)):
+            return data
+        onnx.load_external_data_for_model(model, str(folder))
+        whole: bytes = model.SerializeToString()
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"external data cannot be read: {first_line(error)}") from error
+    except Exception:  # protobuf's DecodeError has no type information; ONNX Runtime says what is wrong
+        return data
+    return whole
 
 
 def _distinct(paths: Sequence[Path]) -> list[str]:

@@ -27,15 +27,16 @@ def compare_with_network(reference: bytes, runner: Runner, rows: Arrays) -> Equa
     plain = SessionSettings(graph_optimization=GraphOptimization.DISABLED)
     expected = run_rows(SessionRunner(reference, plain), given)
     found = run_rows(runner, given)
-    differences, agreements = [0.0], []
+    differences, relative, agreements = [0.0], [0.0], []
     for name, array in expected.items():
         if array.dtype.kind == "f":
             difference = array.astype(np.float64) - found[name].astype(np.float64)
             differences.append(float(np.abs(difference).max()))
+            relative.append(differences[-1] / max(float(np.abs(array).max()), 1e-6))
         if array.ndim == 2 and array.shape[1] > 1:
             agreements.append(float(np.mean(array.argmax(axis=1) == found[name].argmax(axis=1))))
     samples = len(next(iter(given.values())))
-    return Equality(samples, max(differences), min(agreements) if agreements else None)
+    return Equality(samples, max(differences), max(relative), min(agreements) if agreements else None)
 
 
 def with_accuracy(

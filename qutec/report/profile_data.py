@@ -50,7 +50,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of resident memory."""
+    """Bytes of resident memory; 0 where the system does not tell (Windows)."""
 
     peak_bytes: int
     """Largest resident set of a Python process that loads and runs the model, and does nothing else."""
@@ -174,6 +174,8 @@ class Equality:
     samples: int
     largest_difference: float
     """Of a float output, absolute."""
+    relative_difference: float
+    """The same over the largest magnitude of that output."""
     top1_agreement: float | None
     """Share of samples with the same label, over all classifier outputs; None without a classifier."""
 

@@ -275,3 +275,23 @@ def test_a_fixed_batch_cannot_be_another(tmp_path: Path) -> None:
     path.write_bytes(two_products(8, 8))
     with pytest.raises(qutec.UsageError, match="fixed at 32"):
         profile_models([path], runs=10)
+
+
+def test_weights_beside_the_file_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "outside.onnx"
+    model = onnx.load_from_string(two_products(8, 64))
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert path.stat().st_size < (tmp_path / "weights.bin").stat().st_size
+    assert profile_models([path], runs=10, batch=32).report.models[0].model_bytes > 64 * 64 * 4
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(qutec.ModelError, match="external data"):
+        profile_models([path], runs=10, batch=32)
+
+
+def test_an_optimisation_that_changes_answers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qutec.backends.onnxruntime import compile as driver
+    from qutec.report.profile_data import Equality
+
+    monkeypatch.setattr(driver, "compare_with_network", lambda *args: Equality(1, 0.5, 0.5, 1.0))
+    with pytest.raises(qutec.VerificationError, match=r"differ by 0\.5"):
+        compiled(DIGITS)
