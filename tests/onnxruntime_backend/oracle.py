@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,10 +11,31 @@ import numpy.typing as npt
 import onnx
 
 from tests.onnx_models import run
-
-DIGITS = Path(__file__).parents[2] / "models" / "digits.onnx"
+from tests.passes.exit_networks import Network
 
 FloatArray = npt.NDArray[np.float64]
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="qutec-tests-")
+
+
+def _digits() -> Path:
+    """A network for 8x8 images of ten classes with two early exits that add no convolution of their own."""
+    net = Network(1, 8, 8, batch="N")
+    x = net.block(net.x, 8)
+    net.head(x, "exit_1", 10)
+    x = net.residual(net.block(x, 12, stride=2))
+    net.head(x, "exit_2", 10)
+    net.head(net.block(x, 16), "final", 10)
+    path = Path(_FOLDER.name) / "digits.onnx"
+    proto = net.proto()
+    proto.graph.input[0].name = "image"
+    for node in proto.graph.node:
+        node.input[:] = ["image" if name == "x" else name for name in node.input]
+    onnx.save(proto, path)
+    return path
+
+
+DIGITS = _digits()
 
 
 def images(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
