@@ -138,7 +138,7 @@ def _batch(profile: BatchProfile, words: str, tail: str) -> Iterable[str]:
     classes = colour_classes(operators)
     yield f"<h2>Nodes over time{words}</h2>"
     yield timeline_svg(profile.nodes, operators)
-    yield f'<p class="soft">{escaped(measured_words(profile))}</p>'
+    yield f'<p class="soft">{escaped(measured_words(profile, "µs"))}</p>'
     if profile.exits:
         yield f"<h2>Exits{words}</h2>"
         yield trade_off_svg(profile.exits)

@@ -59,11 +59,11 @@ def session_words(session: dict[str, Any]) -> str:
     )
 
 
-def measured_words(profile: BatchProfile) -> str:
-    """What the nodes explain of the wall time."""
+def measured_words(profile: BatchProfile, unit: str = "us") -> str:
+    """What the nodes explain of the wall time; `unit` is how microseconds are called."""
     return (
-        f"nodes {microseconds(profile.nodes_us)} us of {microseconds(profile.wall_us)} us wall time "
-        f"({percent(profile.explained)}); {microseconds(profile.profiler_us)} us of the profiler itself "
+        f"nodes {microseconds(profile.nodes_us)} {unit} of {microseconds(profile.wall_us)} {unit} wall time "
+        f"({percent(profile.explained)}); {microseconds(profile.profiler_us)} {unit} of the profiler itself "
         "taken off each node"
     )
 
