@@ -235,10 +235,13 @@ class Chain:
         self.calls.append(HeadUncertainty(name, source, target, heads, classes, 1 << 29))
 
     def exit_check(self) -> None:
-        """Never taken with what a chain computes, which is never as large as its threshold."""
-        number = sum(isinstance(call, ExitCheck) for call in self.calls)
-        name, source, target = self._step((1, 1, 1, 4))
-        self.calls.append(ExitCheck(name, source, target, number, 1 << 30))
+        """All of them write the one output, which has to be there at every exit."""
+        checks = [call for call in self.calls if isinstance(call, ExitCheck)]
+        if checks:
+            name, source, target = f"call {len(self.calls)}", checks[0].input, checks[0].output
+        else:
+            name, source, target = self._step((1, 1, 1, 4))
+        self.calls.append(ExitCheck(name, source, target, len(checks), 1 << 30))
 
     def fill(self) -> None:
         """Writes an output of its own: nothing can be chained to what it does not read."""
