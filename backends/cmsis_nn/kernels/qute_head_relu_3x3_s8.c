@@ -21,23 +21,36 @@ typedef struct {
     uint32_t pairs[PAIRS];
 } column;
 
-/* Writes lines y and y + 1 of the map into a pair, at `count` places that are inside the map. */
-QUTE_NOINLINE void widen_pair(
-    const qute_head_relu_params *params, uint32_t *pair, int32_t count, const int8_t *line, int32_t y)
+/* Widens lines y to end_y - 1, two at a time, at `count` places that are inside the map; `input` is the first of them
+ * in line 0. */
+QUTE_NOINLINE void widen(
+    const qute_head_relu_params *params, const int8_t *input, int32_t y, int32_t end_y, column *tile, int32_t count)
 {
     const uint32_t offset = qute_pair(params->features.input_offset);
-    const int32_t size = params->outer.size;
-    /* Lines outside of the map are read from inside it, and masked. */
-    const uint32_t mask = ((uint32_t)y < (uint32_t)size ? 0xffffU : 0U) |
-                          ((uint32_t)(y + 1) < (uint32_t)size ? 0xffff0000U : 0U);
-    const int32_t upper = qute_clamp(y, 0, size - 1) * params->outer.input_step;
-    const int32_t below = qute_clamp(y + 1, 0, size - 1) * params->outer.input_step - upper;
+    const int32_t last = params->outer.size - 1;
     const int32_t step = params->inner.input_step;
-    line += upper;
-    for (; count > 0; count--) {
-        *pair = qute_sadd16(qute_pkhbt(line[0], line[below]), offset) & mask;
-        pair += PAIRS;
-        line += qute_any(step);
+    for (uint32_t *pair = tile->pairs; y < end_y; y += 2) {
+        /* Lines outside of the map are read from inside it, and masked. */
+        const int32_t upper = qute_clamp(y, 0, last);
+        const int32_t lower = qute_clamp(y + 1, 0, last);
+        const uint32_t mask = (upper == y ? 0xffffU : 0U) | (lower == y + 1 ? 0xffff0000U : 0U);
+        const int32_t below = (lower - upper) * params->outer.input_step;
+        const int8_t *line = input + upper * params->outer.input_step;
+        uint32_t *to = pair++;
+        for (int32_t left = count; left > 0; left--) {
+            *to = qute_sadd16(qute_pkhbt(line[0], line[below]), offset) & mask;
+            to += PAIRS;
+            line += qute_any(step);
+        }
+    }
+}
+
+/* Clears places begin to end - 1, a few, which a call of memset would make dearer. */
+QUTE_NOINLINE void clear(column *tile, int32_t begin, int32_t end)
+{
+    for (; begin < end; begin += qute_any(1)) {
+        const column zero = {{0}};
+        tile[begin] = zero;
     }
 }
 
@@ -125,6 +138,11 @@ QUTE_INLINE int32_t smaller(int32_t a, int32_t b)
     return a < b ? a : b;
 }
 
+QUTE_INLINE int32_t larger(int32_t a, int32_t b)
+{
+    return a > b ? a : b;
+}
+
 /* The features of one channel for `heads` heads, whose first weight is at `weights` and first feature at `index`. */
 QUTE_INLINE void features_of_channel(const qute_head_relu_params *params,
                                      const int8_t *input,
@@ -137,26 +155,29 @@ QUTE_INLINE void features_of_channel(const qute_head_relu_params *params,
     int32_t totals[MAX_HEADS] = {0};
     for (int32_t out_x = 0; out_x < params->inner.outputs; out_x += PLACES) {
         const int32_t x = out_x - params->inner.padding;
-        const int32_t left = x < 0 ? -x : 0;
         const int32_t count = smaller(params->inner.outputs - out_x, PLACES);
-        const int32_t inside = smaller(params->inner.size - x, count + KERNEL - 1) - left;
-        column tile[PLACES + KERNEL - 1] = {{{0}}};
-        uint32_t *const pairs = tile[inside > 0 ? left : 0].pairs;
-        const int8_t *const line = input + (inside > 0 ? (x + left) * params->inner.input_step : 0);
-        for (int32_t out_y = 0; out_y < params->outer.outputs; out_y += LINES) {
+        const int32_t places = count + KERNEL - 1;
+        const int32_t left = smaller(x < 0 ? -x : 0, places);
+        const int32_t inside = larger(smaller(params->inner.size - x, places) - left, 0);
+        const int8_t *const first = input + (inside > 0 ? (x + left) * params->inner.input_step : 0);
+        column tile[PLACES + KERNEL - 1];
+        clear(tile, 0, left);
+        clear(tile, left + inside, places);
+        int32_t out_y = 0;
+        do {
             const int32_t lines = smaller(params->outer.outputs - out_y, LINES);
+            const int32_t y = out_y - params->outer.padding;
             const int8_t *kernel = weights;
             const int16_t *bias = params->bias + index;
-            for (int32_t i = 0; 2 * i < lines + KERNEL - 1; i++) {
-                widen_pair(params, pairs + i, inside, line, out_y - params->outer.padding + 2 * i);
-            }
+            widen(params, first, y, y + lines + KERNEL - 1, tile + left, inside);
             for (int32_t k = 0; k < heads; k++) {
                 const int32_t start = qute_shift_left(*bias, params->bias_shift);
                 totals[k] += sum_of_tile(params, tile, count, lines, kernel, start);
                 kernel += KERNEL * KERNEL * features->channels;
                 bias += features->channels;
             }
-        }
+            out_y += LINES;
+        } while (out_y < params->outer.outputs);
     }
     qute_store_features(features, totals, heads, index, features->channels, output);
 }
