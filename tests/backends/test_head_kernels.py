@@ -43,6 +43,7 @@ def some_calls(seed: int) -> list[Call]:
             calls.head_features(rng, relu=relu, kernel=(3, 3), stride=(1, 1), size=(8, 8), channels=8),
             calls.head_features(rng, relu=relu, kernel=(3, 3), stride=(1, 1), size=(7, 35), channels=5),
             calls.head_features(rng, relu=relu, kernel=(3, 3), stride=(1, 1), size=(13, 14), channels=4),
+            calls.head_features(rng, relu=relu, kernel=(3, 3), stride=(1, 1), size=(25, 5), channels=3),
             calls.head_features(rng, relu=relu, kernel=(3, 3), stride=(2, 2), size=(33, 17), channels=6),
             calls.head_features(rng, relu=relu, kernel=(3, 3), stride=(1, 1), size=(1, 1), channels=4),
             calls.head_features(rng, relu=relu, kernel=(1, 5), size=(1, 300), channels=4),
