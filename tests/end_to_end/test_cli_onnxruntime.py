@@ -60,7 +60,7 @@ def test_profile_prints_a_ratio_and_writes_reports(tmp_path: Path) -> None:
         (("--runs", "3"), USAGE, "too few"),
         (("--batch", "two"), USAGE, "--batch 'two'"),
         (("--data", "nowhere.npz"), USAGE, "no file 'nowhere.npz'"),
-        (("--exits", "qute"), USAGE, "no early views"),
+        (("--exit-threshold", "0.5"), USAGE, "for --exits dynamic"),
     ],
 )
 def test_wrong_options_are_one_line_and_nothing_is_written(

@@ -39,7 +39,8 @@ static int32_t exp_of_negative(int32_t x)
     tail = qute_rounding_divide_by_pot(qute_doubling_high_mul(tail, third) + r2, 1);
     result = exp_minus_eighth + qute_doubling_high_mul(exp_minus_eighth, r + tail);
 
-    for (const int32_t *factor = exp_of_power; quarters != 0; factor++) {
+    /* Parameters that no network has (x above 0) leave more bits than there are factors. */
+    for (const int32_t *factor = exp_of_power; quarters != 0 && factor < exp_of_power + 7; factor++) {
         if (quarters & 1) {
             result = qute_doubling_high_mul(result, *factor);
         }
