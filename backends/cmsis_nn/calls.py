@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
 from qutec.backends.cmsis_nn.head_calls import write_head_call
 from qutec.backends.cmsis_nn.row_calls import RegionWriter
 from qutec.backends.cmsis_nn.text import c_int
@@ -39,7 +41,6 @@ from qutec.program import (
     MaxPool2D,
     Move,
     Mul,
-    Pair,
     Program,
     RowRegion,
     Shape,
@@ -116,18 +117,18 @@ class CallWriter:
         buffer = self._program.buffers[tensor.buffer]
         if buffer.kind is BufferKind.CONSTANT:
             assert buffer.data is not None
-            return _plus(
+            return plus(
                 self._const.array(f"constant_{_ordinal(self._program, buffer.name)}", buffer.data),
                 tensor.offset,
             )
-        return _plus("arena", self._offsets[tensor.buffer] + tensor.offset)
+        return plus("arena", self._offsets[tensor.buffer] + tensor.offset)
 
     def _conv(self, index: int, call: Conv2D, scratch: _Scratch) -> str:
         filters, height, width, channels = call.weights.shape
         params = self._const.struct(
             "cmsis_nn_conv_params",
             f"conv_params_{index}",
-            f"{{{call.input_offset}, {call.output_offset}, {_window(call)}, {_activation(call)}}}",
+            f"{{{call.input_offset}, {call.output_offset}, {window(call)}, {activation(call)}}}",
         )
         dims = [
             self._dims(call.input_shape),
@@ -205,7 +206,7 @@ class CallWriter:
             "cmsis_nn_dw_conv_params",
             f"depthwise_params_{index}",
             f"{{{call.input_offset}, {call.output_offset}, {call.channel_multiplier}, "
-            f"{_window(call)}, {_activation(call)}}}",
+            f"{window(call)}, {activation(call)}}}",
         )
         dims = [
             self._dims(call.input_shape),
@@ -233,7 +234,7 @@ class CallWriter:
         params = self._const.struct(
             "cmsis_nn_fc_params",
             f"dense_params_{index}",
-            f"{{{call.input_offset}, {call.filter_offset}, {call.output_offset}, {_activation(call)}}}",
+            f"{{{call.input_offset}, {call.filter_offset}, {call.output_offset}, {activation(call)}}}",
         )
         quant = self._const.struct(
             "cmsis_nn_per_tensor_quant_params",
@@ -269,7 +270,7 @@ class CallWriter:
         params = self._const.struct(
             "cmsis_nn_pool_params",
             f"pool_params_{index}",
-            f"{{{_tile(call.stride)}, {_tile(call.padding)}, {_activation(call)}}}",
+            f"{{{tile(call.stride)}, {tile(call.padding)}, {activation(call)}}}",
         )
         kernel = self._dims((1, *call.kernel, 1))
         indent = " " * (len(function) + 8)
@@ -282,41 +283,23 @@ class CallWriter:
         )
 
     def _add(self, call: Add) -> str:
-        def one(first: str, second: str, output: str) -> list[str]:
-            return [
-                f"arm_elementwise_add_s8({first}, {second},",
-                f"    {call.input_1_offset}, {c_int(call.input_1_multiplier)}, {call.input_1_shift},",
-                f"    {call.input_2_offset}, {c_int(call.input_2_multiplier)}, {call.input_2_shift},",
-                f"    {call.left_shift}, {output},",
-                f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
-                f"    {call.activation_min}, {call.activation_max}, {call.inner})",
-            ]
-
-        return self._blocks(call, one)
+        return self._blocks(call, partial(add_call, call))
 
     def _mul(self, call: Mul) -> str:
-        def one(first: str, second: str, output: str) -> list[str]:
-            return [
-                f"arm_elementwise_mul_s8({first}, {second},",
-                f"    {call.input_1_offset}, {call.input_2_offset}, {output},",
-                f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
-                f"    {call.activation_min}, {call.activation_max}, {call.inner})",
-            ]
-
-        return self._blocks(call, one)
+        return self._blocks(call, partial(mul_call, call))
 
     def _blocks(self, call: Add | Mul, one: _Elementwise) -> str:
         first, second = self.address(call.input_1), self.address(call.input_2)
         output = self.address(call.output)
         if call.outer == 1:
-            *head, last = one(first, second, output)
+            *head, last = one(first, second, output, call.inner)
             head[0] = f"return {head[0]}"
             return _lines(*head, f"{last};")
         moved = [
             f"{base} + block * {stride}" if stride else base
             for base, stride in ((first, call.stride_1), (second, call.stride_2), (output, call.inner))
         ]
-        *head, last = one(moved[0], moved[1], moved[2])
+        *head, last = one(moved[0], moved[1], moved[2], call.inner)
         head[0] = f"const arm_cmsis_nn_status status = {head[0]}"
         return _lines(
             f"for (int32_t block = 0; block < {call.outer}; block++)",
@@ -371,9 +354,9 @@ class CallWriter:
 
     def _copy(self, index: int, call: Copy) -> str:
         return _lines(
-            f"static const int32_t dims[4] = {_braces(call.dims)};",
-            f"static const int32_t input_strides[4] = {_braces(call.input_strides)};",
-            f"static const int32_t output_strides[4] = {_braces(call.output_strides)};",
+            f"static const int32_t dims[4] = {braces(call.dims)};",
+            f"static const int32_t input_strides[4] = {braces(call.input_strides)};",
+            f"static const int32_t output_strides[4] = {braces(call.output_strides)};",
             f"qute_copy_s8({self.address(call.input)}, dims, input_strides, output_strides, "
             f"{self.address(call.output)});",
             _SUCCESS,
@@ -416,9 +399,7 @@ class CallWriter:
         # Where no scratch is needed its pointer must be NULL: some builds use any other.
         if scratch.offset is None:
             return [], "&" + self._const.struct("cmsis_nn_context", "no_scratch", "{NULL, 0}")
-        declaration = (
-            f"const cmsis_nn_context context = {{{_plus('arena', scratch.offset)}, {scratch.size}}};"
-        )
+        declaration = f"const cmsis_nn_context context = {{{plus('arena', scratch.offset)}, {scratch.size}}};"
         return [declaration], "&context"
 
     def _weights(self, index: int, weights: Int8Array) -> str:
@@ -429,7 +410,7 @@ class CallWriter:
 
     def _dims(self, shape: Shape | Sequence[int]) -> str:
         stem = "dims_" + "x".join(map(str, shape))
-        return self._const.struct("cmsis_nn_dims", stem, _braces(shape))
+        return self._const.struct("cmsis_nn_dims", stem, braces(shape))
 
 
 @dataclass(frozen=True)
@@ -444,32 +425,12 @@ _SUCCESS = "return ARM_CMSIS_NN_SUCCESS;"
 _UINT16_MAX = 0xFFFF
 
 
-_Elementwise: TypeAlias = Callable[[str, str, str], list[str]]
-"""Writes one elementwise call for the addresses of both inputs and the output."""
-
-
-def _plus(base: str, offset: int) -> str:
-    return f"{base} + {offset}" if offset else base
+_Elementwise: TypeAlias = Callable[[str, str, str, int], list[str]]
+"""Writes one elementwise call for the addresses of both inputs and the output, and the number of elements."""
 
 
 def _ordinal(program: Program, name: str) -> int:
     return list(program.buffers).index(name)
-
-
-def _tile(pair: Pair) -> str:
-    return f"{{{pair[1]}, {pair[0]}}}"
-
-
-def _window(call: Conv2D | DepthwiseConv2D) -> str:
-    return f"{_tile(call.stride)}, {_tile(call.padding)}, {_tile(call.dilation)}"
-
-
-def _activation(call: Conv2D | DepthwiseConv2D | FullyConnected | AvgPool2D | MaxPool2D) -> str:
-    return f"{{{call.activation_min}, {call.activation_max}}}"
-
-
-def _braces(values: Sequence[int]) -> str:
-    return "{" + ", ".join(map(str, values)) + "}"
 
 
 def _lines(*lines: str) -> str:

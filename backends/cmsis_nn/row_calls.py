@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.const_data import ConstData
-from qutec.backends.cmsis_nn.text import c_int, comment
+from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
+from qutec.backends.cmsis_nn.text import comment
 from qutec.program import AvgPool2D, Conv2D, DepthwiseConv2D, Lookup, MaxPool2D, Mul, RowRegion, Tensor
 from qutec.program.row_layout import row_layout
 from qutec.program.row_schedule import RowStage
@@ -61,10 +62,10 @@ class RegionWriter:
 
     def _declarations(self) -> list[str]:
         lines = []
-        windows = {window.buffer: window for stage in self._stages for window in stage.windows}
+        windows = {needed.buffer: needed for stage in self._stages for needed in stage.windows}
         for tensor in self._region.reads:
-            window = windows[tensor.buffer]
-            values = f"{self._address(tensor)}, {window.row_bytes}, {window.rows}, 0, {window.rows}"
+            source = windows[tensor.buffer]
+            values = f"{self._address(tensor)}, {source.row_bytes}, {source.rows}, 0, {source.rows}"
             lines.append(f"qute_rows {self._maps[tensor.buffer]} = {{{values}}};")
         for stage in self._stages:
             if stage.pools:
@@ -75,10 +76,10 @@ class RegionWriter:
                 place, capacity = self._address(stage.call.output), stage.rows
             else:
                 capacity = held.rows
-                place = "NULL" if held.within else _plus("arena", self._base + self._layout.rows[name])
+                place = "NULL" if held.within else plus("arena", self._base + self._layout.rows[name])
             lines.append(f"qute_rows {self._maps[name]} = {{{place}, {stage.row_bytes}, {capacity}, 0, 0}};")
         if self._layout.sums is not None:
-            place = _plus("arena", self._base + self._layout.sums)
+            place = plus("arena", self._base + self._layout.sums)
             size = 4 * self._stages[-1].row_bytes
             lines.append(f"int32_t *const sums = (int32_t *)(void *)({place});")
             lines += [f"memset(sums, 0, {size});", "int32_t rows_summed = 0;"]
@@ -92,9 +93,9 @@ class RegionWriter:
         """The next row of one layer, if what it needs is there."""
         done = self._done(stage)
         conditions = [f"{done} < {stage.rows}"] if number < len(self._stages) - 1 else []
-        for k, window in enumerate(stage.windows):
-            source = f"&{self._maps[window.buffer]}, {window.rows}"
-            numbers = f"{window.stride}, {window.padding}, {window.extent}"
+        for k, needed in enumerate(stage.windows):
+            source = f"&{self._maps[needed.buffer]}, {needed.rows}"
+            numbers = f"{needed.stride}, {needed.padding}, {needed.extent}"
             conditions.append(f"qute_rows_window({source}, {done}, {numbers}, &window_{k})")
         lines = [f"if ({conditions[0]}"]
         lines += [f"    && {condition}" for condition in conditions[1:]]
@@ -152,21 +153,9 @@ class RegionWriter:
                 table = self._const.array(f"table_{self._index}_{number}", call.table)
                 return [f"qute_lookup_s8(window_0->rows, {table}, output, {stage.row_bytes});", _SUCCESS]
             case Mul() as call:
-                return [
-                    "return arm_elementwise_mul_s8(window_0->rows, window_1->rows,",
-                    f"    {call.input_1_offset}, {call.input_2_offset}, output,",
-                    f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
-                    f"    {call.activation_min}, {call.activation_max}, {stage.row_bytes});",
-                ]
+                return _returned(mul_call(call, *_OPERANDS, "output", stage.row_bytes))
             case call:
-                return [
-                    "return arm_elementwise_add_s8(window_0->rows, window_1->rows,",
-                    f"    {call.input_1_offset}, {c_int(call.input_1_multiplier)}, {call.input_1_shift},",
-                    f"    {call.input_2_offset}, {c_int(call.input_2_multiplier)}, {call.input_2_shift},",
-                    f"    {call.left_shift}, output,",
-                    f"    {call.output_offset}, {c_int(call.output_multiplier)}, {call.output_shift},",
-                    f"    {call.activation_min}, {call.activation_max}, {stage.row_bytes});",
-                ]
+                return _returned(add_call(call, *_OPERANDS, "output", stage.row_bytes))
 
     def _convolution(self, number: int, stage: RowStage, call: Conv2D | DepthwiseConv2D) -> list[str]:
         stem = f"{self._index}_{number}"
@@ -179,17 +168,15 @@ class RegionWriter:
             extra = f"{call.channel_multiplier}, "
             filter_shape = (1, *call.weights.shape)
             outputs = int(call.weights.shape[2])
-        tiles = ", ".join(f"{{{pair[1]}, {pair[0]}}}" for pair in (call.stride, call.padding, call.dilation))
-        limits = f"{{{call.activation_min}, {call.activation_max}}}"
         params = self._const.struct(
             kind,
             f"row_params_{stem}",
-            f"{{{call.input_offset}, {call.output_offset}, {extra}{tiles}, {limits}}}",
+            f"{{{call.input_offset}, {call.output_offset}, {extra}{window(call)}, {activation(call)}}}",
         )
         dims = [self._dims(shape) for shape in (filter_shape, (1, 1, 1, outputs), self._row_shape(call))]
         # The layers know the window's size only when they run, so that no constant has it.
-        window = "(const cmsis_nn_dims){" + ", ".join(map(str, self._window_shape(stage, call))) + "}"
-        getter = f"{function}_get_buffer_size(&{params}, &{window},\n            &{dims[0]}, &{dims[2]})"
+        whole = f"(const cmsis_nn_dims){braces(self._window_shape(stage, call))}"
+        getter = f"{function}_get_buffer_size(&{params}, &{whole},\n            &{dims[0]}, &{dims[2]})"
         self.checks.append((getter, self._layout.scratch[number][1]))
         names = ("multiplier", "shift", "weights", "bias")
         multiplier, shift, weights, bias = (
@@ -206,11 +193,10 @@ class RegionWriter:
     def _pool(self, number: int, stage: RowStage, call: AvgPool2D | MaxPool2D) -> list[str]:
         is_mean = isinstance(call, AvgPool2D)
         function = "arm_avgpool_s8" if is_mean else "arm_max_pool_s8"
-        tiles = ", ".join(f"{{{pair[1]}, {pair[0]}}}" for pair in (call.stride, call.padding))
         params = self._const.struct(
             "cmsis_nn_pool_params",
             f"row_params_{self._index}_{number}",
-            f"{{{tiles}, {{{call.activation_min}, {call.activation_max}}}}}",
+            f"{{{tile(call.stride)}, {tile(call.padding)}, {activation(call)}}}",
         )
         if is_mean:
             sizes = f"{call.output_shape[2]}, {call.input_shape[3]}"
@@ -225,7 +211,7 @@ class RegionWriter:
     def _prologue(self, number: int, kind: str, params: str, call: _Window) -> list[str]:
         """Scratch, the parameters with the padding above this window, and the window's size."""
         offset, size = self._layout.scratch[number]
-        place = _plus("arena", self._base + offset) if offset is not None else "NULL"
+        place = plus("arena", self._base + offset) if offset is not None else "NULL"
         return [
             f"const cmsis_nn_context context = {{{place}, {size}}};",
             f"{kind} params = {params};",
@@ -238,16 +224,18 @@ class RegionWriter:
         return (1, 1, *call.output_shape[2:])
 
     def _window_shape(self, stage: RowStage, call: _Window) -> tuple[int, ...]:
-        window = stage.windows[0]
-        return (1, min(window.extent, window.rows), *call.input_shape[2:])
+        needed = stage.windows[0]
+        return (1, min(needed.extent, needed.rows), *call.input_shape[2:])
 
     def _dims(self, shape: tuple[int, ...]) -> str:
         stem = "dims_" + "x".join(map(str, shape))
-        return self._const.struct("cmsis_nn_dims", stem, "{" + ", ".join(map(str, shape)) + "}")
+        return self._const.struct("cmsis_nn_dims", stem, braces(shape))
 
 
 _SUCCESS = "return ARM_CMSIS_NN_SUCCESS;"
+_OPERANDS = ("window_0->rows", "window_1->rows")
 
 
-def _plus(base: str, offset: int) -> str:
-    return f"{base} + {offset}" if offset else base
+def _returned(call: list[str]) -> list[str]:
+    """The lines of a call as a return statement."""
+    return [f"return {call[0]}", *call[1:-1], f"{call[-1]};"]

@@ -144,25 +144,13 @@ class Gather(SingleInputCall):
 
 
 @dataclass(frozen=True, eq=False)
-class Move(KernelCall):
+class Move(SingleInputCall):
     """`qute_move_s8`: `count` bytes, the last first, so that the output may begin behind the input's start.
 
     The planner inserts it where outputs that were placed below their inputs have reached the arena's end.
     """
 
-    input: Tensor
-    output: Tensor
     count: int
-
-    @property
-    def reads(self) -> tuple[Tensor, ...]:
-        """The input."""
-        return (self.input,)
-
-    @property
-    def writes(self) -> Tensor:
-        """The output."""
-        return self.output
 
     def read_region(self, k: int) -> Indices:
         """All that is read is one run."""
