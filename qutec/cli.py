@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qutec.calibrate import CalibrationMethod
-from qutec.command_options import ExitsName, ExitThreshold, confidences
+from qutec.command_options import ExitsName, ExitThreshold, confidences, pinned_offsets
 from qutec.dispatch import ONNX_RUNTIME
 from qutec.errors import QutecError, UsageError
 from qutec.evaluation.command import evaluate_command
@@ -215,6 +215,10 @@ def compile_command(
     keep_input: Annotated[
         bool, typer.Option("--keep-input", help="Do not reuse the memory of the inputs.")
     ] = False,
+    pin: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=OFFSET", help="Place an input or output at this offset of the arena."),
+    ] = None,
     plan_seconds: Annotated[
         float | None, typer.Option(help="How long to search for a smaller arena, counted in steps; 10.")
     ] = None,
@@ -247,6 +251,7 @@ def compile_command(
         flash=flash,
         optimize=optimize and optimize.value,
         keep_input=keep_input or None,
+        pin=pinned_offsets(pin) if pin else None,
         plan_seconds=plan_seconds,
     )
     measuring = given(

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from qutec.errors import UsageError
+from qutec.targets import parse_size
 
-__all__ = ["ExitThreshold", "ExitsName", "confidences"]
+__all__ = ["ExitThreshold", "ExitsName", "confidences", "pinned_offsets"]
 
 ExitThreshold = Annotated[
     str | None,
@@ -28,6 +29,20 @@ class ExitsName(StrEnum):
     DYNAMIC = "dynamic"
     FINAL = "final"
     ALL = "all"
+
+
+def pinned_offsets(given: list[str]) -> dict[str, int]:
+    """--pin image=0 --pin scores=2k: bytes from the arena's start."""
+    offsets: dict[str, int] = {}
+    for text in given:
+        # Names of ONNX values may hold an equals sign, sizes never do.
+        name, _, offset = text.rpartition("=")
+        if not name:
+            raise UsageError(f"--pin {text!r} is not NAME=OFFSET")
+        if name in offsets:
+            raise UsageError(f"--pin names '{name}' twice")
+        offsets[name] = 0 if offset.strip() == "0" else parse_size(offset)
+    return offsets
 
 
 def confidences(given: str | None) -> list[float] | None:

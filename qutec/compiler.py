@@ -6,8 +6,8 @@ load -> select exits -> fold -> quantize -> lower -> prepare -> plan -> emit -> 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,7 +33,15 @@ from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, cho
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.passes.quantize import is_quantized
-from qutec.planner import DEFAULT_PLAN_SECONDS, LAYERWISE, Goal, Plan, explain_misfit, plan_network
+from qutec.planner import (
+    DEFAULT_PLAN_SECONDS,
+    LAYERWISE,
+    Alignment,
+    Goal,
+    Plan,
+    explain_misfit,
+    plan_network,
+)
 from qutec.ports import PortInfo
 from qutec.program import Call, ExitCheck, Int8Array, Program, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
@@ -68,6 +76,7 @@ def compile_model(
     temperature: float = 1.0,
     optimize: str | Goal = Goal.SPEED,
     keep_input: bool = False,
+    pin: Mapping[str, int] | None = None,
     plan_seconds: float = DEFAULT_PLAN_SECONDS,
     simplify: bool = True,
     dump: str | Path | None = None,
@@ -99,6 +108,8 @@ def compile_model(
         optimize: "speed" takes the fastest plan that fits `sram`; "sram" the smallest, at the price of moving
             buffers within the arena and of running layers row by row.
         keep_input: leave the input buffers as they are, so that a caller may run the same input again.
+        pin: offsets in the arena, in bytes, of inputs and outputs by name that may lie nowhere else: where
+            DMA writes them, or where another program of the device looks for them.
         plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
             plan does not depend on the machine: the time is counted in steps.
         simplify: run onnx-simplifier, checked against the original.
@@ -127,7 +138,7 @@ def compile_model(
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    plan_options = _PlanOptions(chosen.core, Goal(optimize), keep_input, plan_seconds)
+    plan_options = _PlanOptions(chosen.core, Goal(optimize), keep_input, plan_seconds, pin or {})
     program = prepare(lower(quantized, name or loaded.name), chosen.core)
     program, scratch, plan = _planned(program, plan_options, sram_budget)
     prefix = c_identifier(name or loaded.name)
@@ -140,7 +151,7 @@ def compile_model(
     overhead = None
     if heads and base is not None:
         alone = prepare(lower(quantize(base, calibration, method), prefix), chosen.core)
-        alone, scratch_alone, plan_alone = _planned(alone, plan_options, None)
+        alone, scratch_alone, plan_alone = _planned(alone, replace(plan_options, pin={}), None)
         weights = emit_project(alone, plan_alone, scratch_alone, prefix, provenance, sample).weights_bytes
         overhead = {
             "macs": _macs(program) - _macs(alone),
@@ -210,6 +221,7 @@ class _PlanOptions:
     goal: Goal
     keep_input: bool
     seconds: float
+    pin: Mapping[str, int]
 
 
 def _planned(
@@ -226,9 +238,29 @@ def _planned(
         goal=options.goal,
         arena_limit=None if sram_budget is None else sram_budget - outside,
         keep_input=options.keep_input,
+        pinned=_pinned_buffers(program, options.pin),
         seconds=options.seconds,
     )
     return planned.program, planned.scratch, planned.plan
+
+
+def _pinned_buffers(program: Program, pin: Mapping[str, int]) -> dict[str, int]:
+    """Offsets of the buffers that the named ports lie in."""
+    ports = {port.name: port.tensor for port in (*program.inputs, *program.outputs)}
+    alignment = Alignment()
+    offsets: dict[str, int] = {}
+    for name, offset in pin.items():
+        if name not in ports:
+            raise UsageError(f"'{name}' cannot be pinned: there are {', '.join(map(repr, ports))}")
+        start = offset - ports[name].offset
+        if start < 0 or start % alignment.buffer:
+            raise UsageError(
+                f"'{name}' cannot be pinned to {offset}: offsets in the arena are 0 or more, multiples of "
+                f"{alignment.buffer}"
+            )
+        if offsets.setdefault(ports[name].buffer, start) != start:
+            raise UsageError(f"'{name}' cannot be pinned to {offset}: it lies in one buffer with another")
+    return offsets
 
 
 def _layerwise_bytes(plan: Plan) -> int:

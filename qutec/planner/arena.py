@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from qutec.planner.certain import certain_conflicts, last_readers
@@ -58,6 +58,7 @@ def plan_program(
     core: Core | None = None,
     keep_input: bool = False,
     alignment: Alignment | None = None,
+    pinned: Mapping[str, int] | None = None,
     effort: Effort | None = None,
 ) -> Plan:
     """Place every buffer and the scratch of every call of a program, run in the order given, in one arena.
@@ -69,13 +70,20 @@ def plan_program(
         core: what the overlap has to be safe on; None for every core.
         keep_input: whether the caller wants its inputs back after the last call.
         alignment: of the arena, buffers and scratch.
+        pinned: offsets of buffers that may lie nowhere else.
         effort: how long to search when the lower bound is not met at once.
 
     Raises:
         PlanError: the program has no valid plan, for example because a call reads what nobody wrote.
     """
     flow = build_flow(
-        program, scratch, alignment=alignment, sharing=sharing, core=core, keep_input=keep_input
+        program,
+        scratch,
+        alignment=alignment,
+        sharing=sharing,
+        core=core,
+        keep_input=keep_input,
+        pinned=pinned,
     )
     effort = effort or Effort.of_seconds(DEFAULT_PLAN_SECONDS)
     solution = _place(flow, tuple(range(flow.calls)), effort)
@@ -93,7 +101,7 @@ def solve(flow: Flow, effort: Effort, enough: int = 0) -> Solution:
     stage = effort.share(_ORDER_SHARE)
     found = best_order(flow, stage)
     best = _place(flow, found.calls, effort, enough)
-    bound = flow.arena_bytes(found.bound)
+    bound = flow.arena_bytes(max(found.bound, flow.pinned_end))
     exact = flow.calls <= _MOST_EXACT_ITEMS and not effort.spent
     if exact and best.arena_bytes > max(bound, enough):
         bound = _raised(flow, bound, best.arena_bytes, effort)

@@ -23,8 +23,8 @@ __all__ = ["certain_conflicts", "last_readers"]
 def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
     """Buffers and scratch, and their conflicts in every order; lifetimes of the items mean nothing."""
     items = [
-        Item(name, size, 0, 0, flow.alignment.buffer)
-        for name, size in zip(flow.names, flow.sizes, strict=True)
+        Item(name, size, 0, 0, flow.alignment.buffer, pinned=flow.pin(number))
+        for number, (name, size) in enumerate(zip(flow.names, flow.sizes, strict=True))
     ]
     pairs: dict[tuple[int, int], tuple[int, int]] = {}
 

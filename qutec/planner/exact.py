@@ -82,9 +82,12 @@ class _Search:
         self._looked_at = 0
 
     def run(self) -> tuple[int, ...] | Verdict:
-        low = [0] * len(self._items)
+        low = [item.pinned or 0 for item in self._items]
         high = [_down(self._limit - item.bytes, item) for item in self._items]
-        if any(end < 0 for end in high):
+        for i, item in enumerate(self._items):
+            if item.pinned is not None:
+                high[i] = min(high[i], item.pinned)
+        if any(start > end for start, end in zip(low, high, strict=True)):
             return Verdict.IMPOSSIBLE
         root = _Node(low, high, [_Choice.OPEN] * len(self._pairs))
         stack = [(root, list(range(len(self._items))))]

@@ -1,9 +1,9 @@
 """First-fit placement, improved by a bounded local search.
 
-Items are placed one after the other, each at the lowest offset that nothing placed before it excludes. Only
-the order matters, and without overlap some order reaches the optimum: that of the offsets in an optimal
-placement, since then every item finds its optimal offset free or finds a lower one. So the search is one over
-orders: a few that are known to be good, then a hill climb from them.
+Items are placed one after the other, each at the lowest offset that nothing placed before it excludes; pinned
+ones are there first. Only the order matters, and without overlap some order reaches the optimum: that of the
+offsets in an optimal placement, since then every item finds its optimal offset free or finds a lower one. So
+the search is one over orders: a few that are known to be good, then a hill climb from them.
 
 Placing an item costs a sort of what it conflicts with, whatever the number of items; the conflicts are found
 once, by a sweep over time. So a pass over n items takes n log n where the number of buffers live at a time is
@@ -21,6 +21,7 @@ from random import Random
 from qutec.planner.by_time import place_by_time
 from qutec.planner.conflicts import Conflict, conflicts_of, pair_count
 from qutec.planner.effort import Effort
+from qutec.planner.plan import PinError
 from qutec.planner.problem import Item, Problem
 
 __all__ = ["Placement", "first_fit", "improve"]
@@ -45,8 +46,8 @@ def first_fit(
     abandon_above: int | None = None,
 ) -> Placement | None:
     """Place items in an order; None as soon as the peak is above `abandon_above`."""
-    offsets = [-1] * len(items)
-    peak = 0
+    offsets = [-1 if item.pinned is None else item.pinned for item in items]
+    peak = max((item.pinned + item.bytes for item in items if item.pinned is not None), default=0)
     for i in order:
         item = items[i]
         barred = [
@@ -74,9 +75,13 @@ def improve(problem: Problem, effort: Effort, enough: int = 0) -> Placement:
     effort is spent.
 
     The constructed orders are all tried even when they need more effort than there is.
+
+    Raises:
+        PinError: two items are pinned onto each other.
     """
     items = problem.items
-    if pair_count(items) > _MOST_PAIRS_PER_ITEM * len(items):
+    is_pinned = any(item.pinned is not None for item in items)
+    if not is_pinned and pair_count(items) > _MOST_PAIRS_PER_ITEM * len(items):
         offsets = place_by_time(items)
         return Placement(offsets, max(o + item.bytes for o, item in zip(offsets, items, strict=True)))
     return _Search(problem, effort, enough).run()
@@ -90,6 +95,7 @@ class _Search:
         self._effort = effort
         self._enough = max(problem.lower_bound, enough)
         self._conflicts = conflicts_of(problem)
+        _check_pins(problem.items, self._conflicts)
         self._best: Placement | None = None
 
     def run(self) -> Placement:
@@ -146,6 +152,19 @@ class _Search:
         return [position for position, i in enumerate(order) if placement.offsets[i] + items[i].bytes > top]
 
 
+def _check_pins(items: Sequence[Item], conflicts: Sequence[Sequence[Conflict]]) -> None:
+    for item, found in zip(items, conflicts, strict=True):
+        for conflict in found:
+            other = items[conflict.other]
+            if item.pinned is None or other.pinned is None:
+                continue
+            if -conflict.under < item.pinned - other.pinned < conflict.over:
+                raise PinError(
+                    f"{item.name} ({item.bytes} bytes, pinned to {item.pinned}) and {other.name} "
+                    f"({other.bytes} bytes, pinned to {other.pinned}) need the same place at the same time"
+                )
+
+
 def _contention(problem: Problem) -> list[int]:
     """For each item, the most bytes that are needed at any time of its life. n log n by doubling spans."""
     spans = [list(problem.needs)]
@@ -180,7 +199,7 @@ def _constructed_orders(problem: Problem) -> list[list[int]]:
         lambda i: (-items[i].first_use, items[i].bytes),
         lambda i: (-contention[i], -items[i].first_use, -items[i].bytes),
     )
-    placed = [i for i, item in enumerate(items) if item.bytes]
+    placed = [i for i, item in enumerate(items) if item.bytes and item.pinned is None]
     orders = [sorted(placed, key=lambda i: (*key(i), i)) for key in keys]
     return [order for i, order in enumerate(orders) if order not in orders[:i]]
 

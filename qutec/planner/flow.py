@@ -9,7 +9,7 @@ from enum import IntEnum
 import numpy as np
 
 from qutec.planner.overlap import Overlap, safe_overlap
-from qutec.planner.plan import Alignment, PlanError
+from qutec.planner.plan import Alignment, PinError, PlanError
 from qutec.program import Buffer, BufferKind, Call, ExitCheck, Indices, Program, Tensor
 from qutec.targets import Core
 
@@ -60,6 +60,18 @@ class Flow:
     near: tuple[tuple[Nearness, ...], ...]
     """For each call what its output may overlap, if the lifetimes are as `Nearness` says."""
     alignment: Alignment
+    pinned: tuple[int | None, ...] = ()
+    """The offset that each buffer must have, None where it is free; empty where all are."""
+
+    @property
+    def pinned_end(self) -> int:
+        """One past the last byte of the pinned buffers, which no placement is below."""
+        places = zip(self.pinned, self.sizes, strict=False)
+        return max((offset + size for offset, size in places if offset is not None), default=0)
+
+    def pin(self, buffer: int) -> int | None:
+        """The offset that the buffer must have."""
+        return self.pinned[buffer] if self.pinned else None
 
     @property
     def calls(self) -> int:
@@ -83,14 +95,16 @@ def build_flow(
     sharing: Sharing = Sharing.OVERLAP,
     core: Core | None = None,
     keep_input: bool = False,
+    pinned: Mapping[str, int] | None = None,
 ) -> Flow:
     """The flow of a program; `scratch[i]` is the kernel scratch of call i in bytes.
 
     Calls keep their order where one writes bytes that the other reads or writes. A buffer that an output port
-    refers to is held.
+    refers to is held. `pinned` has the offsets of buffers that may lie nowhere else.
 
     Raises:
         PlanError: scratch does not match the calls; a call reads what nobody wrote or writes a constant.
+        PinError: a pinned buffer is not in the arena, or its offset is negative or not aligned.
     """
     alignment = alignment or Alignment()
     if len(scratch) != len(program.calls):
@@ -116,6 +130,7 @@ def build_flow(
         before=_predecessors(program, reads, writes, buffers),
         near=tuple(_near(call, number, buffers, sharing, core, alignment.granule) for call in program.calls),
         alignment=alignment,
+        pinned=_pinned(pinned or {}, used, alignment),
     )
 
 
@@ -129,6 +144,17 @@ def most_shared(size_source: int, size_target: int, near: Nearness) -> int:
 
 def _round_up(value: int, to: int) -> int:
     return -(-value // to) * to
+
+
+def _pinned(pinned: Mapping[str, int], used: Sequence[str], alignment: Alignment) -> tuple[int | None, ...]:
+    for name, offset in pinned.items():
+        if name not in used:
+            raise PinError(f"{name} cannot be pinned: no such buffer is in the arena")
+        if offset < 0 or offset % alignment.buffer:
+            raise PinError(
+                f"{name} cannot be pinned to {offset}: offsets are 0 or more, multiples of {alignment.buffer}"
+            )
+    return tuple(pinned.get(name) for name in used) if pinned else ()
 
 
 def _held(program: Program, keep_input: bool) -> set[str]:

@@ -10,15 +10,16 @@ asked for: `Goal.SRAM` makes the arena as small as they can, and then leaves out
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
 from qutec.planner.arena import DEFAULT_PLAN_SECONDS, Solution, solution_plan, solve
+from qutec.planner.concat_views import with_concat_views
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Flow, Sharing, build_flow
-from qutec.planner.plan import Alignment, Plan, Technique
+from qutec.planner.plan import Alignment, PinError, Plan, Technique
 from qutec.planner.regions import cheapest_regions, smallest_regions, with_regions
 from qutec.planner.validate import validate_plan
 from qutec.program import Buffer, BufferKind, Call, Move, Program, Tensor
@@ -70,6 +71,7 @@ def plan_network(
     keep_input: bool = False,
     seconds: float = DEFAULT_PLAN_SECONDS,
     alignment: Alignment | None = None,
+    pinned: Mapping[str, int] | None = None,
 ) -> PlannedNetwork:
     """Order the calls of a program and place what they need; the result is validated.
 
@@ -81,17 +83,25 @@ def plan_network(
         arena_limit: bytes that the arena may have. A plan that needs more is returned all the same.
         keep_input: whether the caller wants its inputs back after the last call.
         seconds: how long to search where the optimum is not found at once, as steps (`Effort`): the plan is
-        the
-            same on every machine.
+            the same on every machine.
         alignment: of the arena, buffers and scratch.
+        pinned: offsets of buffers of inputs and outputs that may lie nowhere else.
 
     Raises:
         PlanError: the program has no valid plan, for example because a call reads what nobody wrote.
+        PinError: two buffers are pinned onto each other, or a pin is impossible by itself.
     """
+    _check_pinned(program, pinned or {})
 
     def flow_of(program: Program, scratch: Sequence[int], sharing: Sharing) -> Flow:
         return build_flow(
-            program, scratch, alignment=alignment, sharing=sharing, core=core, keep_input=keep_input
+            program,
+            scratch,
+            alignment=alignment,
+            sharing=sharing,
+            core=core,
+            keep_input=keep_input,
+            pinned=pinned,
         )
 
     effort = Effort.of_seconds(seconds)
@@ -100,9 +110,19 @@ def plan_network(
         for name, sharing in zip(LAYERWISE, (Sharing.NONE, Sharing.IN_PLACE), strict=True)
     ]
 
-    def solved(program: Program, scratch: Sequence[int], effort: Effort, enough: int = 0) -> _Candidate:
+    def placed(program: Program, scratch: Sequence[int], effort: Effort, enough: int) -> _Candidate:
         flow = flow_of(program, scratch, Sharing.OVERLAP)
         return _Candidate(program, tuple(scratch), solve(flow, effort, enough))
+
+    def solved(program: Program, scratch: Sequence[int], effort: Effort, enough: int = 0) -> _Candidate:
+        viewed, viewed_scratch = with_concat_views(program, scratch)
+        if viewed is program:
+            return placed(program, scratch, effort, enough)
+        with_calls = placed(program, scratch, effort.share(0.5), enough)
+        without = placed(viewed, viewed_scratch, effort, enough)
+        # A call less is faster, so memory decides only where it grows.
+        grows = without.solution.arena_bytes > max(with_calls.solution.arena_bytes, enough)
+        return with_calls if grows else without
 
     best = solved(program, scratch, effort.share(0.5))
     techniques.append(_technique("overlap", best.solution))
@@ -123,6 +143,14 @@ def plan_network(
     plan = replace(solution_plan(ordered, best.solution), techniques=tuple(techniques))
     validate_plan(ordered, sizes, plan, core)
     return PlannedNetwork(ordered, sizes, plan)
+
+
+def _check_pinned(program: Program, pinned: Mapping[str, int]) -> None:
+    # Other buffers come and go with moves and regions.
+    ports = {port.tensor.buffer for port in (*program.inputs, *program.outputs)}
+    for name in pinned:
+        if name not in ports:
+            raise PinError(f"{name} cannot be pinned: it is neither an input nor an output")
 
 
 def _technique(name: str, solution: Solution) -> Technique:

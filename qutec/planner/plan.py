@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qutec.errors import QutecError
+from qutec.errors import QutecError, UsageError
 
-__all__ = ["Alignment", "Allocation", "Plan", "PlanError", "Technique"]
+__all__ = ["Alignment", "Allocation", "PinError", "Plan", "PlanError", "Technique"]
 
 
 class PlanError(QutecError):
     """A plan that would corrupt data, or a program that no plan can serve; names the call and the byte."""
+
+
+class PinError(PlanError):
+    """Buffers are pinned to places that they cannot have."""
+
+    exit_code = UsageError.exit_code
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class Item:
     last_use: int
     alignment: int
     scratch_of: int | None = None
+    pinned: int | None = None
+    """The only offset that it may have."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Problem:
     @property
     def lower_bound(self) -> int:
         """No placement in this order has a smaller arena. Bytes."""
-        return self.flow.arena_bytes(max(self.needs, default=0))
+        return self.flow.arena_bytes(max(*self.needs, self.flow.pinned_end))
 
 
 def lifetimes(flow: Flow, order: Sequence[int]) -> list[tuple[int, int]]:
@@ -73,8 +75,8 @@ def build_problem(flow: Flow, order: Sequence[int]) -> Problem:
     """The problem of running the calls of a flow in an order that respects `flow.before`."""
     life = lifetimes(flow, order)
     items = [
-        Item(name, size, first, last, flow.alignment.buffer)
-        for name, size, (first, last) in zip(flow.names, flow.sizes, life, strict=True)
+        Item(name, size, first, last, flow.alignment.buffer, pinned=flow.pin(number))
+        for number, (name, size, (first, last)) in enumerate(zip(flow.names, flow.sizes, life, strict=True))
     ]
     near: list[Nearness] = []
     change = [0] * (flow.calls + 3)

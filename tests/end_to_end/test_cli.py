@@ -123,6 +123,10 @@ def test_version_is_that_of_the_package() -> None:
         ["compile", MODEL, "--calibration", "random", "--target", "cortex-m99"],
         ["compile", MODEL, "--calibration", "random", "--sram", "64q"],
         ["compile", MODEL, "--calibration", "random", "--no-such-option"],
+        ["compile", MODEL, "--calibration", "random", "--pin", "image"],
+        ["compile", MODEL, "--calibration", "random", "--pin", "nothing=0"],
+        ["compile", MODEL, "--calibration", "random", "--pin", "image=6"],
+        ["compile", MODEL, "--calibration", "random", "--pin", "image=0", "--pin", "image=64"],
         ["compile", MODEL],
         ["compile", MODEL, "--calibration", "missing.npz"],
         ["compile", "missing.onnx", "--calibration", "random"],
@@ -291,6 +295,15 @@ def test_sample_that_is_not_there_ends_with_2(project: Path, data: Path) -> None
 
 
 @pytest.mark.emulated
+def test_pinned_input_lies_where_it_was_asked_for(data: Path, tmp_path: Path) -> None:
+    options = ["--calibration", str(data), "--pin", "image=1k", "--verify", "--json", "-o", "build/pinned"]
+    report = qutec("compile", MODEL, *options, folder=tmp_path).json()
+    places = {buffer["name"]: buffer["offset"] for buffer in report["buffers"]}
+    assert places["image"] == 1024
+    run = qutec("run", "build/pinned", "--input", str(data), "--json", folder=tmp_path)
+    assert run.code == DONE, run
+
+
 def test_verify_says_what_agreed(data: Path, tmp_path: Path) -> None:
     require("zig", "unicorn", "cc")
     ended = qutec("compile", MODEL, "--calibration", data, "--verify", "-o", tmp_path / "net")

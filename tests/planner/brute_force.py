@@ -5,7 +5,7 @@ Written a second time, straight from the rules, with nothing of the planner but 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qutec.planner import safe_overlap
@@ -22,15 +22,23 @@ class Box:
     first: int
     last: int
     name: str = ""
+    pinned: int | None = None
 
 
-def smallest_arena(net: Program, scratch: Sequence[int], *, any_order: bool = True) -> int:
+def smallest_arena(
+    net: Program,
+    scratch: Sequence[int],
+    *,
+    any_order: bool = True,
+    pinned: Mapping[str, int] | None = None,
+) -> int:
     """Bytes, rounded up to the granule; `any_order` False keeps the program's order."""
     calls = list(enumerate(net.calls))
     orders = orders_of(calls) if any_order else iter([calls])
     best = 1 << 30
     for order in orders:
-        best = smallest_in_order(net, [call for _, call in order], [scratch[i] for i, _ in order], best)
+        in_order = [call for _, call in order], [scratch[i] for i, _ in order]
+        best = smallest_in_order(net, *in_order, best, pinned or {})
     return best
 
 
@@ -50,13 +58,16 @@ def depends(earlier: Call, later: Call) -> bool:
     return written in touched or later.writes.buffer in read
 
 
-def smallest_in_order(net: Program, calls: Sequence[Call], scratch: Sequence[int], best: int) -> int:
+def smallest_in_order(
+    net: Program, calls: Sequence[Call], scratch: Sequence[int], best: int, pinned: Mapping[str, int]
+) -> int:
     boxes = [Box(size, i, i) for i, size in enumerate(scratch) if size]
     for name, (first, last) in lifetimes(net, calls).items():
-        boxes.append(Box(net.buffers[name].bytes, first, last, name))
+        boxes.append(Box(net.buffers[name].bytes, first, last, name, pinned.get(name)))
     boxes.sort(key=lambda box: -box.size)
     near = distances(calls, {box.name: box for box in boxes})
-    best = min(best, sum(-(-box.size // GRANULE) * GRANULE for box in boxes))
+    ends = max((box.pinned + box.size for box in boxes if box.pinned is not None), default=0)
+    best = min(best, ends + sum(-(-box.size // GRANULE) * GRANULE for box in boxes))
     while fits(boxes, near, best - GRANULE, []):
         best -= GRANULE
     return best
@@ -98,6 +109,7 @@ def fits(
         all(may_stay(box, offset, boxes[k], other, near) for k, other in enumerate(offsets))
         and fits(boxes, near, limit, [*offsets, offset])
         for offset in range(0, limit - box.size + 1, GRANULE)
+        if box.pinned in (None, offset)
     )
 
 

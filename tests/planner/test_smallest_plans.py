@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from qutec.planner import Alignment, Goal, plan_network, plan_program
+from qutec.planner import Alignment, Goal, PinError, plan_network, plan_program
 from qutec.program import Call, Program
 from tests.planner.brute_force import smallest_arena
 from tests.planner.programs import add, dense, lookup, pool, program
@@ -56,6 +56,42 @@ def test_places_in_a_given_order_are_as_small_as_exhaustive_search_can() -> None
         plan = plan_program(net, scratch, alignment=Alignment(4, 4, 4))
         assert plan.optimal, seed
         assert plan.arena_bytes == smallest_arena(net, scratch, any_order=False), seed
+
+
+def test_pinned_buffers_stay_and_the_rest_is_as_small_as_exhaustive_search_can() -> None:
+    tried = 0
+    for seed in range(2000, 2060):
+        net, scratch = random_graph(seed)
+        random = Random(seed)
+        ports = [port.tensor.buffer for port in (*net.inputs, *net.outputs)]
+        pinned = {random.choice(ports): 4 * random.randrange(12)}
+        plan = plan_network(net, scratch, alignment=Alignment(4, 4, 4), pinned=pinned).plan
+        assert all(plan.offsets[name] == offset for name, offset in pinned.items()), seed
+        assert plan.optimal, seed
+        assert plan.arena_bytes == smallest_arena(net, scratch, pinned=pinned), seed
+        tried += plan.arena_bytes > plan_network(net, scratch, alignment=Alignment(4, 4, 4)).plan.arena_bytes
+    assert tried > 5  # pins that cost nothing would prove nothing
+
+
+@pytest.mark.parametrize("goal", list(Goal))
+def test_pinned_input_stays_whatever_the_goal(goal: Goal) -> None:
+    net = pools(4)
+    plan = plan_network(net, [0] * 4, goal=goal, pinned={"x": 128}).plan
+    assert plan.offsets["x"] == 128
+
+
+def test_buffers_pinned_onto_each_other_are_an_error() -> None:
+    net = program([add("x", "z", "y", 16)], {"x": 16, "z": 16, "y": 16}, inputs=("x", "z"))
+    with pytest.raises(PinError, match=r"pinned to \d\) and .* need the same place"):
+        plan_network(net, [0], pinned={"x": 0, "z": 8})
+    assert plan_network(net, [0], pinned={"x": 0, "z": 16}).plan.arena_bytes == 32
+
+
+@pytest.mark.parametrize("pinned", [{"t0": 0}, {"nothing": 0}, {"x": -4}, {"x": 2}])
+def test_impossible_pins_are_refused(pinned: dict[str, int]) -> None:
+    net = program([lookup("x", "t0", 8), lookup("t0", "y", 8)], {"x": 8, "t0": 8, "y": 8})
+    with pytest.raises(PinError, match="cannot be pinned"):
+        plan_network(net, [0, 0], pinned=pinned)
 
 
 def test_moves_never_need_more_than_none() -> None:
