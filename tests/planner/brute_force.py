@@ -64,7 +64,7 @@ def smallest_in_order(
     boxes = [Box(size, i, i) for i, size in enumerate(scratch) if size]
     for name, (first, last) in lifetimes(net, calls).items():
         boxes.append(Box(net.buffers[name].bytes, first, last, name, pinned.get(name)))
-    boxes.sort(key=lambda box: -box.size)
+    boxes.sort(key=lambda box: (box.pinned is None, -box.size))
     near = distances(calls, {box.name: box for box in boxes})
     ends = max((box.pinned + box.size for box in boxes if box.pinned is not None), default=0)
     best = min(best, ends + sum(-(-box.size // GRANULE) * GRANULE for box in boxes))
