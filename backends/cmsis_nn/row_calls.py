@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
+from qutec.backends.cmsis_nn.head_calls import feature_params, feature_row_kernels, row_axes, wide
 from qutec.backends.cmsis_nn.text import comment
 from qutec.program import (
     Add,
@@ -105,7 +106,10 @@ class RegionWriter:
         """A row that goes into sums, and what is made of them when the last one is there."""
         taken, sums = f"taken_{number}", f"sums_{number}"
         target = self._maps[stage.call.output.buffer]
-        added, end = self._pool_sums(stage, taken, sums)
+        if isinstance(stage.call, HeadFeatures):
+            added, end = self._feature_sums(number, stage.call, taken, sums)
+        else:
+            added, end = self._pool_sums(stage, taken, sums)
         is_last = f"{taken} == {stage.turns - 1}"
         if stage.rows > 1:
             is_last = f"{taken} % {stage.turns_each} == {stage.first_turns - 1}"
@@ -128,6 +132,17 @@ class RegionWriter:
         place = f"qute_rows_next(&{self._maps[stage.call.output.buffer]})"
         end = f"qute_average_end_s8({sums}, {stage.row_bytes}, {kernel_h * kernel_w}, {limits}, {place});"
         return added, end
+
+    def _feature_sums(self, number: int, call: HeadFeatures, taken: str, sums: str) -> tuple[list[str], str]:
+        """Statements that add a row to the sums of all heads, and the one that makes features of them."""
+        row_kernel, end_kernel = feature_row_kernels(call)
+        params = feature_params(f"{self._index}_{number}", call, row_axes(call), self._const)
+        where = "window_0.count, window_0.above" if call.relu else taken
+        place = wide(f"qute_rows_next(&{self._maps[call.output.buffer]})", 16)
+        return (
+            [f"{row_kernel}(&{params}, window_0.rows, {where}, {sums});"],
+            f"{end_kernel}(&{params}.features, {sums}, {place});",
+        )
 
     def _claimed(self, stage: RowStage) -> list[str]:
         """Where a row is made in the place of another map's next row: its address now."""
