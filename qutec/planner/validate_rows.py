@@ -1,4 +1,4 @@
-"""Independent check of a region's rows: the loop of `kernels/qute_rows.h`, replayed on the bytes of its scratch.
+"""Independent check of a region: the loop of `kernels/qute_rows.h`, replayed on the bytes of its scratch.
 
 Every byte carries the number of what was written there last: a row of a map, the sums of a call, or the
 scratch of a kernel. A call may read a row only where all its bytes are still there, at the address where the

@@ -130,5 +130,5 @@ def test_outputs_of_a_region_that_overlap_each_other_or_its_input_are_found() ->
             for item in net.plan.allocations
         ]
         plan = replace(net.plan, offsets=offsets, allocations=tuple(moved))
-        with pytest.raises(PlanError, match="over|reads byte|is there|scratch"):
+        with pytest.raises(PlanError, match=r"over|reads byte|is there|scratch"):
             validate_plan(net.program, net.scratch, plan, CORE)
