@@ -45,7 +45,7 @@ def network_named(name: str) -> Network:
 
 
 def assert_every_byte_is_right(build: qutec.Build, folder: Path) -> None:
-    """On exactly the SRAM of the report, where a byte outside is an error; with Arm's library if it is there."""
+    """On exactly the SRAM of the report, where a byte outside is an error; also with Arm's library."""
     root = library_from_environment()
     library = None if root is None else int8_library(root, folder / "arm")
     said = verify_build(build, "random", cmsis_nn=library)
