@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 
 from qutec.program import BufferKind, Call, ExitCheck, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
-from qutec.program.row_schedule import row_schedule
 from qutec.program.row_stages import row_stage
 
 __all__ = ["Segmentation", "cheapest_regions", "row_region", "smallest_regions", "with_regions"]
@@ -197,7 +196,7 @@ def row_region(
 
 
 def _cost(region: RowRegion) -> float:
-    schedule = row_schedule(region)
+    schedule = row_layout(region).schedule
     calls = sum(stage.turns for stage in schedule.stages)
     moved = 0
     for stage in schedule.stages:
