@@ -102,7 +102,7 @@ def _places(program: Program, concat: Concat) -> dict[str, _Place]:
     if {port.tensor.buffer for port in program.outputs} & set(places):
         return {}
     for call in program.calls:
-        touched = {tensor.buffer for tensor in (*call.reads, call.writes)}
+        touched = {tensor.buffer for tensor in (*call.reads, *call.writes)}
         if touched & set(places) and not isinstance(call, _INT8_CALLS):
             return {}
     return places
@@ -120,5 +120,5 @@ def _moved(call: Call, places: Mapping[str, _Place]) -> Call:
             changes[field.name] = moved(value)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
             changes[field.name] = tuple(map(moved, value))
-    touched = {tensor.buffer for tensor in (*call.reads, call.writes)}
+    touched = {tensor.buffer for tensor in (*call.reads, *call.writes)}
     return replace(call, **changes) if touched & set(places) else call

@@ -39,7 +39,7 @@ def test_branches_write_their_parts_of_the_result() -> None:
     net = two_branches()
     viewed, scratch = with_concat_views(net, [0, 0, 0, 0])
     assert kinds(viewed) == ["FullyConnected"] * 3
-    assert [call.writes for call in viewed.calls] == [Tensor("y"), Tensor("y", 12), Tensor("z")]
+    assert [call.writes for call in viewed.calls] == [(Tensor("y"),), (Tensor("y", 12),), (Tensor("z"),)]
     assert set(viewed.buffers) == {"x", "y", "z"}
     assert scratch == (0, 0, 0)
     np.testing.assert_array_equal(answers(viewed), answers(net))
