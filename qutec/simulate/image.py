@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -11,7 +12,7 @@ from qutec.errors import DoesNotFitError
 from qutec.simulate.elf import Function, Segment, function_at, read_elf
 from qutec.simulate.machine import Machine, machine_for
 from qutec.simulate.project import EmittedProject, config_header, read_project
-from qutec.simulate.sources import network_jobs
+from qutec.simulate.sources import library_objects, network_jobs
 from qutec.simulate.toolchain import (
     CompileJob,
     Compiler,
@@ -100,10 +101,8 @@ def build_image(
     emitted = read_project(project)
     site = _Site(emitted, core, target_toolchain(core, compiler))
     jobs = site.harness_jobs("sim_startup.c", "sim_network.c", "sim_main.c")
-    jobs += network_jobs(
-        emitted, site.folder, site.own_flags(optimize), site.library_flags(optimize), cmsis_nn
-    )
-    return site.link(jobs, emitted.arena_bytes)
+    jobs += network_jobs(emitted, site.folder, site.own_flags(optimize), cmsis_nn)
+    return site.link(jobs, emitted.arena_bytes, site.library(optimize, cmsis_nn))
 
 
 def measure_flash(
@@ -123,13 +122,11 @@ def measure_flash(
     toolchain = target_toolchain(core, compiler)
     site = _Site(emitted, core, toolchain)
     jobs = site.harness_jobs("sim_startup.c", "flash_network.c")
-    jobs += network_jobs(
-        emitted, site.folder, site.own_flags(optimize), site.library_flags(optimize), cmsis_nn
-    )
+    jobs += network_jobs(emitted, site.folder, site.own_flags(optimize), cmsis_nn)
     # The arena is an ordinary static array of flash_network.c.
-    network = site.link(jobs, arena_bytes=0)
+    network = site.link(jobs, 0, site.library(optimize, cmsis_nn))
     site = _Site(emitted, core, toolchain)
-    empty = site.link(site.harness_jobs("sim_startup.c", "flash_empty.c"), arena_bytes=0)
+    empty = site.link(site.harness_jobs("sim_startup.c", "flash_empty.c"), 0)
     return network.flash_bytes - empty.flash_bytes
 
 
@@ -151,6 +148,10 @@ class _Site:
         libc = ("-idirafter", str(_HARNESS)) if self.toolchain.name == "zig" else ()
         return (*self.toolchain.optimization(optimize), *_SECTION_FLAGS, *libc)
 
+    def library(self, optimize: str, cmsis_nn: Path | None) -> list[Path]:
+        """Objects of Arm's library, none without one."""
+        return library_objects(self.toolchain, self.library_flags(optimize), cmsis_nn)
+
     def own_flags(self, optimize: str) -> tuple[str, ...]:
         """Flags for C files that must pass the warnings."""
         return (*self.library_flags(optimize), *warning_flags())
@@ -165,7 +166,7 @@ class _Site:
             jobs.append(CompileJob(_HARNESS / "sim_libc.c", self.folder / "sim_libc.o", library))
         return jobs
 
-    def link(self, jobs: list[CompileJob], arena_bytes: int) -> Image:
+    def link(self, jobs: list[CompileJob], arena_bytes: int, library: Sequence[Path] = ()) -> Image:
         """Compile everything and link it, with room for an arena of that size at the end of SRAM."""
         compile_all(self.toolchain, jobs)
         script = self.folder / "image.ld"
@@ -174,7 +175,7 @@ class _Site:
         if self.toolchain.name == "gcc":
             flags += ["-nostartfiles", "-lm"]
         elf = self.folder / f"{self.project.prefix}.elf"
-        link(self.toolchain, [job.output for job in jobs], elf, flags)
+        link(self.toolchain, [*(job.output for job in jobs), *library], elf, flags)
         return self._image(elf)
 
     def _linker_script(self, arena_bytes: int) -> str:
