@@ -6,9 +6,11 @@ from qutec.report.data import (
     ExitReport,
     LayerReport,
     Report,
+    SharedArena,
     TechniqueReport,
 )
 from qutec.report.html import report_html
+from qutec.report.shared import SharedReport, shared_report_html, shared_report_text
 from qutec.report.text import report_text
 
 __all__ = [
@@ -17,7 +19,11 @@ __all__ = [
     "ExitReport",
     "LayerReport",
     "Report",
+    "SharedArena",
+    "SharedReport",
     "TechniqueReport",
     "report_html",
     "report_text",
+    "shared_report_html",
+    "shared_report_text",
 ]

@@ -78,10 +78,11 @@ class _Scale:
         return _HEIGHT - _BOTTOM - byte / max(self.top_bytes, 1) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def arena_svg(plan: Plan, layer_names: Sequence[str]) -> str:
+def arena_svg(plan: Plan, layer_names: Sequence[str], *, scale_bytes: int | None = None) -> str:
     """Draw a plan as one self-contained `<svg>` element for the body of an HTML page.
 
-    `layer_names[i]` is the name of call i. It scales with its container, from 360 to 1600 pixels; colours
+    `layer_names[i]` is the name of call i; `scale_bytes` is what the full height stands for, the plan's own
+    arena by default. It scales with its container, from 360 to 1600 pixels; colours
     are the CSS custom properties `--arena-*`, which follow the system's light or dark scheme and which
     a page may set on the class `arena-map`. Every rectangle and column has a tooltip.
 
@@ -89,7 +90,7 @@ def arena_svg(plan: Plan, layer_names: Sequence[str]) -> str:
         ValueError: the number of names is not the number of calls.
     """
     _check_names(plan, layer_names)
-    scale = _Scale(len(plan.live_bytes), plan.arena_bytes)
+    scale = _Scale(len(plan.live_bytes), max(scale_bytes or 0, plan.arena_bytes))
     parts = [
         f'<svg class="arena-map" viewBox="0 0 {_WIDTH} {_HEIGHT}" xmlns="http://www.w3.org/2000/svg" '
         f'role="img" aria-label="{escaped(_summary(plan))}">',
@@ -165,7 +166,7 @@ def _columns(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[
 
 
 def _byte_axis(plan: Plan, scale: _Scale) -> Iterator[str]:
-    for byte in _ticks(plan.arena_bytes):
+    for byte in _ticks(scale.top_bytes):
         y = scale.y(byte)
         yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.2f}" y2="{y:.2f}"/>'
         yield (

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "BufferReport", "ExitReport", "LayerReport", "Report", "TechniqueReport"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "BufferReport",
+    "ExitReport",
+    "LayerReport",
+    "Report",
+    "SharedArena",
+    "TechniqueReport",
+]
 
 SCHEMA_VERSION = 1
 
@@ -60,6 +68,17 @@ class TechniqueReport:
 
 
 @dataclass(frozen=True)
+class SharedArena:
+    """The arena that a network shares with others, which run in turn with it."""
+
+    project: str
+    """The project's folder, relative to this report's."""
+    arena_bytes: int
+    others: tuple[str, ...]
+    """Prefixes of the other networks."""
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything that report.json holds; fields may be added in later versions, never renamed."""
 
@@ -84,7 +103,9 @@ class Report:
     arena_layerwise_bytes: int
     arena_techniques: tuple[TechniqueReport, ...]
     stack_estimate_bytes: int
+    """With the bundled kernels, the larger of what gcc and zig make of them."""
     sram_bytes: int
+    """Arena, context and that stack."""
     sram_budget_bytes: int | None
     flash_bytes: dict[str, int]
     flash_budget_bytes: int | None
@@ -94,7 +115,13 @@ class Report:
     """By depth; empty for a network that always runs to its end."""
     members: tuple[dict[str, str], ...] = ()
     """Name and sha256 of the members of a deep ensemble, in the order in which they run."""
-    uncertainty_overhead: dict[str, int] | None = field(default=None)
+    uncertainty_overhead: dict[str, int] | None = None
+    stack_estimate_arm_bytes: int = 0
+    """The same with Arm's CMSIS-NN linked in place of the bundled kernels."""
+    sram_arm_bytes: int = 0
+    """Arena, context and that stack."""
+    shared_arena: SharedArena | None = None
+    """None for a network in a project of its own; sizes are those of the network alone either way."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -103,13 +130,19 @@ class Report:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
         """The report that `to_json` wrote; KeyError or TypeError where it is garbled."""
-        known = {name: data[name] for name in cls.__dataclass_fields__}
-        known["dynamic_exits"] = tuple(ExitReport(**item) for item in known["dynamic_exits"])
+        known = {
+            name: data[name]
+            for name, field in cls.__dataclass_fields__.items()
+            if name in data or field.default is MISSING
+        }
+        known["dynamic_exits"] = tuple(ExitReport(**item) for item in known.get("dynamic_exits", ()))
+        if (shared := known.get("shared_arena")) is not None:
+            known["shared_arena"] = SharedArena(**{**shared, "others": tuple(shared["others"])})
         known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
         known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
         known["arena_techniques"] = tuple(TechniqueReport(**t) for t in known["arena_techniques"])
         for name in ("exits", "heads", "inputs", "outputs", "warnings", "members"):
-            known[name] = tuple(known[name])
+            known[name] = tuple(known.get(name, ()))
         return cls(**known)
 
     @property

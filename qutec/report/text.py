@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qutec.report.data import LayerReport, Report
 
-__all__ = ["report_text"]
+__all__ = ["budget_words", "report_text", "sram_with_arm"]
 
 _WIDTH = 100
 
@@ -28,11 +28,13 @@ def report_text(report: Report) -> str:
         f"            {_techniques(report)}",
         f"SRAM        {report.sram_bytes:,} bytes  "
         f"(arena, context, about {report.stack_estimate_bytes:,} of stack)"
-        f"{_budget(report.sram_bytes, report.sram_budget_bytes)}",
+        f"{budget_words(report.sram_bytes, report.sram_budget_bytes)}",
+        *sram_with_arm(report.sram_bytes, report.sram_arm_bytes, report.sram_budget_bytes),
+        *_shared(report),
         f"flash       {report.flash_total_bytes:,} bytes  "
         f"({report.flash_bytes['weights']:,} weights and constants, "
         f"about {report.flash_bytes['code']:,} code)"
-        f"{_budget(report.flash_total_bytes, report.flash_budget_bytes)}",
+        f"{budget_words(report.flash_total_bytes, report.flash_budget_bytes)}",
         *_uncertainty(report),
         "",
         *_dynamic_exits(report),
@@ -78,8 +80,24 @@ def _techniques(report: Report) -> str:
     return f"{', '.join(found)}   (* proven)"
 
 
-def _budget(used: int, budget: int | None) -> str:
+def budget_words(used: int, budget: int | None) -> str:
+    """How much of what there is, where that is known."""
     return "" if budget is None else f"  {used / budget:.0%} of {budget:,}"
+
+
+def sram_with_arm(bundled: int, arm: int, budget: int | None) -> list[str]:
+    """A line on the SRAM with Arm's library, where its stack makes a difference."""
+    if arm == bundled:
+        return []
+    missing = f", {arm - budget:,} more than there are" if budget is not None and arm > budget else ""
+    return [f"            {arm:,} bytes with Arm's library, whose stack differs{missing}"]
+
+
+def _shared(report: Report) -> list[str]:
+    shared = report.shared_arena
+    if shared is None:
+        return []
+    return [f"            in turn with {', '.join(shared.others)}: an arena of {shared.arena_bytes:,} bytes"]
 
 
 def _dynamic_exits(report: Report) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qutec.errors import QutecError
+from qutec.errors import QutecError, UsageError
 from qutec.simulate.errors import EmulationError
 from qutec.simulate.ports import Int8Array, join_inputs, split_outputs
 from qutec.simulate.project import EmittedProject, config_header, read_project
@@ -81,6 +81,10 @@ def build_host(
     zig, which brings no runtime for the former, the latter alone). Raises as `build_image`.
     """
     emitted = read_project(project)
+    if emitted.networks:
+        raise UsageError(
+            f"'{project}' holds {len(emitted.networks)} networks; build one of its networks/<name>"
+        )
     toolchain = host_toolchain()
     directory = tempfile.TemporaryDirectory(prefix="qutec-host-")
     folder = Path(directory.name)
