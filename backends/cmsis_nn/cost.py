@@ -35,7 +35,7 @@ _MAP_STACK_BYTES = 24
 
 
 def _kernel_calls(calls: Sequence[Call]) -> list[Call]:
-    """The calls, and those within regions; the global pool at the end of one has kernels of its own."""
+    """The calls, and those within regions."""
     return [one for call in calls for one in (call.calls if isinstance(call, RowRegion) else (call,))]
 
 

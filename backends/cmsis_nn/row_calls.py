@@ -8,9 +8,22 @@ from typing import TypeAlias
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
 from qutec.backends.cmsis_nn.text import comment
-from qutec.program import AvgPool2D, Conv2D, DepthwiseConv2D, Lookup, MaxPool2D, Mul, RowRegion, Tensor
+from qutec.program import (
+    Add,
+    AvgPool2D,
+    Concat,
+    Conv2D,
+    Copy,
+    DepthwiseConv2D,
+    HeadFeatures,
+    Lookup,
+    MaxPool2D,
+    Mul,
+    RowRegion,
+    Tensor,
+)
 from qutec.program.row_layout import row_layout
-from qutec.program.row_schedule import RowStage
+from qutec.program.row_stages import RowStage, single_row
 
 __all__ = ["RegionWriter"]
 
@@ -39,26 +52,15 @@ class RegionWriter:
 
     def write(self) -> str:
         """The body of the region's function."""
-        last = self._stages[-1]
         lines = [*self._declarations(), ""]
-        lines += [f"while ({self._done(last)} < {last.rows})", "{"]
+        lines += [f"for (int32_t round = 0; round < {self._layout.schedule.rounds}; ++round)", "{"]
         for number in self._region.order:
             lines += [f"    {line}" for line in self._turn(number, self._stages[number])]
-        lines.append("}")
-        if last.pools:
-            assert isinstance(last.call, AvgPool2D)
-            pixels = last.call.input_shape[1] * last.call.input_shape[2]
-            limits = f"{last.call.activation_min}, {last.call.activation_max}"
-            lines.append(
-                f"qute_average_end_s8(sums, {last.row_bytes}, {pixels}, {limits},"
-                f" {self._address(last.call.output)});"
-            )
-        return "\n".join([*lines, "return ARM_CMSIS_NN_SUCCESS;"])
+        return "\n".join([*lines, "}", _SUCCESS])
 
     def _all_maps(self) -> list[Tensor]:
-        """The inputs of the region, then the maps that its calls make."""
-        made = [stage.call.output for stage in self._stages if not stage.pools]
-        return [*self._region.reads, *made]
+        """The inputs of the region, then what its calls make."""
+        return [*self._region.reads, *(stage.call.output for stage in self._stages)]
 
     def _declarations(self) -> list[str]:
         lines = []
@@ -67,9 +69,7 @@ class RegionWriter:
             source = windows[tensor.buffer]
             values = f"{self._address(tensor)}, {source.row_bytes}, {source.rows}, 0, {source.rows}"
             lines.append(f"qute_rows {self._maps[tensor.buffer]} = {{{values}}};")
-        for stage in self._stages:
-            if stage.pools:
-                continue
+        for number, stage in enumerate(self._stages):
             name = stage.call.output.buffer
             held = self._layout.schedule.held.get(name)
             if held is None:
@@ -78,46 +78,71 @@ class RegionWriter:
                 capacity = held.rows
                 place = "NULL" if held.within else plus("arena", self._base + self._layout.rows[name])
             lines.append(f"qute_rows {self._maps[name]} = {{{place}, {stage.row_bytes}, {capacity}, 0, 0}};")
-        if self._layout.sums is not None:
-            place = plus("arena", self._base + self._layout.sums)
-            size = 4 * self._stages[-1].row_bytes
-            lines.append(f"int32_t *const sums = (int32_t *)(void *)({place});")
-            lines += [f"memset(sums, 0, {size});", "int32_t rows_summed = 0;"]
+            if (sums := self._layout.sums[number]) is not None:
+                place = plus("arena", self._base + sums)
+                lines.append(f"int32_t *const sums_{number} = (int32_t *)(void *)({place});")
+                lines.append(f"int32_t taken_{number} = 0;")
+        for number, stage in enumerate(self._stages):
+            if stage.sums_bytes:
+                lines.append(f"memset(sums_{number}, 0, {stage.sums_bytes});")
         most = max(len(stage.windows) for stage in self._stages)
         return [*lines, f"qute_window {', '.join(f'window_{k}' for k in range(most))};"]
 
-    def _done(self, stage: RowStage) -> str:
-        return "rows_summed" if stage.pools else f"{self._maps[stage.call.output.buffer]}.done"
-
     def _turn(self, number: int, stage: RowStage) -> list[str]:
-        """The next row of one layer, if what it needs is there."""
-        done = self._done(stage)
-        conditions = [f"{done} < {stage.rows}"] if number < len(self._stages) - 1 else []
+        """The next step of one layer, if what it needs is there."""
+        turn = f"taken_{number}" if stage.sums_bytes else f"{self._maps[stage.call.output.buffer]}.done"
+        conditions = [f"{turn} < {stage.turns}"]
         for k, needed in enumerate(stage.windows):
             source = f"&{self._maps[needed.buffer]}, {needed.rows}"
             numbers = f"{needed.stride}, {needed.padding}, {needed.extent}"
-            conditions.append(f"qute_rows_window({source}, {done}, {numbers}, &window_{k})")
-        lines = [f"if ({conditions[0]}"]
-        lines += [f"    && {condition}" for condition in conditions[1:]]
+            conditions.append(f"qute_rows_window({source}, {turn}, {numbers}, &window_{k})")
+        lines = [f"if ({conditions[0]}", *(f"    && {condition}" for condition in conditions[1:])]
         lines[-1] += ")"
-        body = self._summed(stage) if stage.pools else self._called(number, stage)
-        return [*lines, "{", *(f"    {line}" for line in [*body, f"++{done};"]), "}"]
+        body = self._taken_in(number, stage) if stage.sums_bytes else self._called(number, stage)
+        return [*lines, "{", *(f"    {line}" for line in [*body, f"++{turn};"]), "}"]
 
-    def _summed(self, stage: RowStage) -> list[str]:
+    def _taken_in(self, number: int, stage: RowStage) -> list[str]:
+        """A row that goes into sums, and what is made of them when the last one is there."""
+        taken, sums = f"taken_{number}", f"sums_{number}"
+        target = self._maps[stage.call.output.buffer]
+        added, end = self._pool_sums(stage, taken, sums)
+        is_last = f"{taken} == {stage.turns - 1}"
+        if stage.rows > 1:
+            is_last = f"{taken} % {stage.turns_each} == {stage.first_turns - 1}"
+        lines = [end]
+        if stage.rows > 1:
+            lines.append(f"memset({sums}, 0, {stage.sums_bytes});")
+        lines = [*self._claimed(stage), *lines, f"++{target}.done;"]
+        return [*added, f"if ({is_last})", "{", *(f"    {line}" for line in lines), "}"]
+
+    def _pool_sums(self, stage: RowStage, taken: str, sums: str) -> tuple[list[str], str]:
+        """Statements that add a row to the sums, and the one that makes the row of their means."""
         assert isinstance(stage.call, AvgPool2D)
-        return [f"qute_average_row_s8(window_0.rows, {stage.call.input_shape[2]}, {stage.row_bytes}, sums);"]
+        (kernel_h, kernel_w), (stride_h, stride_w) = stage.call.kernel, stage.call.stride
+        outputs, channels = stage.call.output_shape[2:]
+        sizes = f"{outputs}, {kernel_w}, {stride_w}, {channels}"
+        added = [f"qute_average_row_s8(window_0.rows, {sizes}, {sums});"]
+        if stage.rows > 1 and stride_h > kernel_h:
+            added = [f"if ({taken} % {stride_h} < {kernel_h})", "{", f"    {added[0]}", "}"]
+        limits = f"{stage.call.activation_min}, {stage.call.activation_max}"
+        place = f"qute_rows_next(&{self._maps[stage.call.output.buffer]})"
+        end = f"qute_average_end_s8({sums}, {stage.row_bytes}, {kernel_h * kernel_w}, {limits}, {place});"
+        return added, end
+
+    def _claimed(self, stage: RowStage) -> list[str]:
+        """Where a row is made in the place of another map's next row: its address now."""
+        name = stage.call.output.buffer
+        held = self._layout.schedule.held.get(name)
+        if held is None or held.within is None:
+            return []
+        return [f"{self._maps[name]}.memory = qute_rows_next(&{self._maps[held.within]});"]
 
     def _called(self, number: int, stage: RowStage) -> list[str]:
-        name = stage.call.output.buffer
-        target = self._maps[name]
-        lines = []
-        held = self._layout.schedule.held.get(name)
-        if held is not None and held.within is not None:
-            lines.append(f"{target}.memory = qute_rows_next(&{self._maps[held.within]});")
+        target = self._maps[stage.call.output.buffer]
         function = self._function(number, stage)
         windows = ", ".join(f"&window_{k}" for k in range(len(stage.windows)))
         return [
-            *lines,
+            *self._claimed(stage),
             f"if ({function}(arena, {windows}, qute_rows_next(&{target})) != ARM_CMSIS_NN_SUCCESS)",
             "{",
             "    return ARM_CMSIS_NN_ARG_ERROR;",
@@ -154,8 +179,14 @@ class RegionWriter:
                 return [f"qute_lookup_s8(window_0->rows, {table}, output, {stage.row_bytes});", _SUCCESS]
             case Mul() as call:
                 return _returned(mul_call(call, *_OPERANDS, "output", stage.row_bytes))
-            case call:
+            case Add() as call:
                 return _returned(add_call(call, *_OPERANDS, "output", stage.row_bytes))
+            case Copy():
+                return self._copy(stage, stage.call)
+            case Concat():
+                return self._concat(stage, stage.call)
+            case HeadFeatures():
+                raise AssertionError("heads take in rows")
 
     def _convolution(self, number: int, stage: RowStage, call: Conv2D | DepthwiseConv2D) -> list[str]:
         stem = f"{self._index}_{number}"
@@ -207,6 +238,32 @@ class RegionWriter:
             f"return {function}(&context, &params, &input_dims, window_0->rows,",
             f"    &{kernel}, &{result}, output);",
         ]
+
+    def _copy(self, stage: RowStage, call: Copy) -> list[str]:
+        row = single_row(call, stage.rows)
+        assert row is not None
+        source = plus("window_0->rows", call.input.offset)
+        return [
+            f"static const int32_t dims[4] = {braces(row.dims)};",
+            f"static const int32_t input_strides[4] = {braces(row.input_strides)};",
+            f"static const int32_t output_strides[4] = {braces(row.output_strides)};",
+            f"qute_copy_s8({source}, dims, input_strides, output_strides, output);",
+            _SUCCESS,
+        ]
+
+    def _concat(self, stage: RowStage, call: Concat) -> list[str]:
+        lines = []
+        offset, pixel, pixels = 0, sum(call.inner), call.outer // stage.rows
+        for k, inner in enumerate(call.inner):
+            target = plus("output", offset)
+            lines += [
+                f"for (int32_t pixel = 0; pixel < {pixels}; ++pixel)",
+                "{",
+                f"    memcpy({target} + pixel * {pixel}, window_{k}->rows + pixel * {inner}, {inner});",
+                "}",
+            ]
+            offset += inner
+        return [*lines, _SUCCESS]
 
     def _prologue(self, number: int, kind: str, params: str, call: _Window) -> list[str]:
         """Scratch, the parameters with the padding above this window, and the window's size."""

@@ -26,12 +26,14 @@ void qute_gather_s8(const int8_t *input, const uint16_t *index, int8_t *output, 
 /* output[i] = input[i] for i < count, the last first: the output may begin anywhere from the input's start on. */
 void qute_move_s8(const int8_t *input, int8_t *output, int32_t count);
 
-/* A global average that takes in a map row by row: sums[channel] += every pixel of the row [pixels][channels]. */
-void qute_average_row_s8(const int8_t *row, int32_t pixels, int32_t channels, int32_t *sums);
+/* An average pool that takes in a map row by row. To the sums [outputs][channels] of each window it adds the `kernel`
+ * pixels of the row that are in it; windows are `stride` pixels apart. */
+void qute_average_row_s8(
+    const int8_t *row, int32_t outputs, int32_t kernel, int32_t stride, int32_t channels, int32_t *sums);
 
-/* The end of it: output[channel] = sums[channel] / count, rounded half away from zero, from minimum to maximum. */
+/* The end of it: output[i] = sums[i] / pixels for i < count, rounded half away from zero, from minimum to maximum. */
 void qute_average_end_s8(
-    const int32_t *sums, int32_t channels, int32_t count, int32_t minimum, int32_t maximum, int8_t *output);
+    const int32_t *sums, int32_t count, int32_t pixels, int32_t minimum, int32_t maximum, int8_t *output);
 
 /* The heads of a QUTE network; qutec/program/head_calls.py has the formulas. int16 and int32 data is aligned to its
  * size. */
