@@ -32,7 +32,7 @@ class RowPlans:
     def __init__(
         self, solver: Solver, program: Program, scratch: Sequence[int], layerwise: Candidate
     ) -> None:
-        """`layerwise` is the best candidate without regions, moves included; its bound is one for all of them."""
+        """`layerwise` is the best candidate without regions, moves included, and its bound one for these."""
         self._solver = solver
         self._program = program
         self._scratch = tuple(scratch)

@@ -16,7 +16,7 @@ from qutec.planner.arena import Solution, solve
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Flow, Sharing, build_flow
 from qutec.planner.plan import Alignment
-from qutec.program import Buffer, BufferKind, Call, Move, Program, Tensor
+from qutec.program import Buffer, BufferKind, Call, Move, Program, RowRegion, Tensor
 from qutec.targets import Core
 
 __all__ = ["Candidate", "Solver", "move_bytes"]
@@ -143,6 +143,10 @@ def _reading(call: Call, new_name: dict[str, str]) -> Call:
     def renamed(tensor: Tensor) -> Tensor:
         return replace(tensor, buffer=new_name.get(tensor.buffer, tensor.buffer))
 
+    if not new_name:
+        return call
+    if isinstance(call, RowRegion):
+        return replace(call, calls=tuple(_reading(one, new_name) for one in call.calls))
     changes: dict[str, Any] = {}
     for field in fields(call):
         value = getattr(call, field.name)
@@ -152,4 +156,4 @@ def _reading(call: Call, new_name: dict[str, str]) -> Call:
             changes[field.name] = renamed(value)
         elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
             changes[field.name] = tuple(map(renamed, value))
-    return replace(call, **changes) if new_name else call
+    return replace(call, **changes)
