@@ -44,7 +44,7 @@ from qutec.planner import (
     plan_network,
 )
 from qutec.ports import PortInfo
-from qutec.program import Call, ExitCheck, Int8Array, Program, Shape
+from qutec.program import Call, ExitCheck, Int8Array, Program, RowRegion, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
 from qutec.report import (
     SCHEMA_VERSION,
@@ -53,6 +53,7 @@ from qutec.report import (
     LayerReport,
     Report,
     TechniqueReport,
+    region_reports,
     report_html,
     report_text,
 )
@@ -279,6 +280,8 @@ def finish(
             BufferReport(a.name, a.bytes, a.offset, a.first_use, a.last_use) for a in plan.allocations
         ),
         uncertainty_overhead=overhead,
+        arena_proof_scope=plan.scope,
+        regions=region_reports(program, plan),
     )
     files: dict[str, str | bytes] = {
         **project.files,
@@ -420,6 +423,8 @@ def _warnings(loaded: LoadedModel, calibration: Calibration | None) -> tuple[str
 
 
 def _parameters(call: Call) -> int:
+    if isinstance(call, RowRegion):
+        return sum(map(_parameters, call.calls))
     arrays = call.constants()
     return sum(int(arrays[name].size) for name in ("weights", "bias") if name in arrays)
 

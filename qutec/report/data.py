@@ -11,7 +11,9 @@ __all__ = [
     "BufferReport",
     "ExitReport",
     "LayerReport",
+    "RegionReport",
     "Report",
+    "RowPart",
     "SharedArena",
     "TechniqueReport",
 ]
@@ -42,6 +44,33 @@ class BufferReport:
     offset: int
     first_use: int
     last_use: int
+
+
+@dataclass(frozen=True)
+class RowPart:
+    """Arena that a region has for one of its layers while it runs."""
+
+    layer: str
+    kind: str
+    """'rows' of its map that are held, a 'passing row' that is used up at once, 'in place' of a later layer's
+    row, 'sums' of a layer that takes in rows, or kernel 'scratch'."""
+    rows_held: int | None
+    rows: int | None
+    """Of the whole map; both None for sums and scratch."""
+    bytes: int
+    offset: int | None
+    """In the arena; None for a row in place of another."""
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """Layers that run row by row, as one entry of `Report.layers`."""
+
+    layer: int
+    """Its number there."""
+    layers: tuple[str, ...]
+    parts: tuple[RowPart, ...]
+    """In the order of the layers; they make up the scratch of the entry."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +149,10 @@ class Report:
     """The same with Arm's CMSIS-NN linked in place of the bundled kernels."""
     sram_arm_bytes: int = 0
     """Arena, context and that stack."""
+    arena_proof_scope: str = ""
+    """The plans that `arena_lower_bound_bytes` speaks of; see `qutec.planner.Scope`."""
+    regions: tuple[RegionReport, ...] = ()
+    """What runs row by row."""
     shared_arena: SharedArena | None = None
     """None for a network in a project of its own; sizes are those of the network alone either way."""
 
@@ -138,6 +171,7 @@ class Report:
         known["dynamic_exits"] = tuple(ExitReport(**item) for item in known.get("dynamic_exits", ()))
         if (shared := known.get("shared_arena")) is not None:
             known["shared_arena"] = SharedArena(**{**shared, "others": tuple(shared["others"])})
+        known["regions"] = tuple(map(_region, known.get("regions", ())))
         known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
         known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
         known["arena_techniques"] = tuple(TechniqueReport(**t) for t in known["arena_techniques"])
@@ -149,3 +183,8 @@ class Report:
     def flash_total_bytes(self) -> int:
         """Weights and code together."""
         return sum(self.flash_bytes.values())
+
+
+def _region(data: Mapping[str, Any]) -> RegionReport:
+    parts = tuple(RowPart(**part) for part in data["parts"])
+    return RegionReport(data["layer"], tuple(data["layers"]), parts)

@@ -9,7 +9,7 @@ from qutec.report.arena_map import arena_svg
 from qutec.report.data import Report
 from qutec.report.page import page, table
 
-__all__ = ["arena_proof", "report_html", "techniques_table"]
+__all__ = ["arena_proof", "regions_table", "report_html", "techniques_table"]
 
 
 def report_html(report: Report, plan: Plan) -> str:
@@ -53,7 +53,8 @@ def report_html(report: Report, plan: Plan) -> str:
         facts,
         [
             "<h2>Arena over time</h2>",
-            arena_svg(plan, names),
+            arena_svg(plan, names, regions=report.regions),
+            *regions_table(report),
             *techniques_table(report),
             "<h2>Layers</h2>",
             table(("layer", "kernel", "input", "output", "MACs", "weights", "live bytes"), rows, texts=2),
@@ -63,6 +64,27 @@ def report_html(report: Report, plan: Plan) -> str:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "&times;".join(map(str, shape[1:]))
+
+
+def regions_table(report: Report) -> list[str]:
+    """What is held inside each region, where there are any."""
+    parts = []
+    for region in report.regions:
+        rows = (
+            (
+                escape(part.layer),
+                escape(part.kind),
+                "" if part.rows_held is None else f"{part.rows_held} of {part.rows}",
+                f"{part.bytes:,}",
+                "" if part.offset is None else f"{part.offset:,}",
+            )
+            for part in region.parts
+        )
+        parts += [
+            f"<h2>Row by row: {len(region.layers)} layers in call {region.layer}</h2>",
+            table(("layer", "holds", "rows", "bytes", "at byte"), rows, texts=2),
+        ]
+    return parts
 
 
 def techniques_table(report: Report) -> list[str]:
@@ -86,8 +108,8 @@ def techniques_table(report: Report) -> list[str]:
 def arena_proof(report: Report) -> str:
     """What is known of the arena's size, in words."""
     if report.arena_optimal:
-        return "proven: no order of layers and no placement needs less"
-    return f"lower bound {report.arena_lower_bound_bytes:,} bytes"
+        return f"proven: no {report.arena_proof_scope} needs less"
+    return f"lower bound {report.arena_lower_bound_bytes:,} bytes, over every {report.arena_proof_scope}"
 
 
 def _budget(used: int, budget: int | None, lead: str = "") -> str:

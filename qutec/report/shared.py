@@ -10,7 +10,7 @@ from typing import Any
 from qutec.planner import Plan
 from qutec.report.arena_map import arena_svg
 from qutec.report.data import SCHEMA_VERSION, Report
-from qutec.report.html import arena_proof, techniques_table
+from qutec.report.html import arena_proof, regions_table, techniques_table
 from qutec.report.labels import plain
 from qutec.report.page import page, table
 from qutec.report.text import budget_words, sram_with_arm
@@ -184,6 +184,12 @@ def _network_sections(network: Report, plan: Plan, scale_bytes: int) -> Sequence
     return [
         f"<h2>{escape(network.symbol_prefix)}: arena over time</h2>",
         f'<p class="soft">{network.arena_bytes:,} bytes, {escape(arena_proof(network))}</p>',
-        arena_svg(plan, [layer.name for layer in network.layers], scale_bytes=scale_bytes),
+        arena_svg(
+            plan,
+            [layer.name for layer in network.layers],
+            scale_bytes=scale_bytes,
+            regions=network.regions,
+        ),
+        *regions_table(network),
         *techniques_table(network),
     ]

@@ -39,6 +39,7 @@ def report_text(report: Report) -> str:
         "",
         *_dynamic_exits(report),
         *_table(report),
+        *_regions(report),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -69,15 +70,15 @@ def _shape(shape: object) -> str:
 
 def _proof(report: Report) -> str:
     if report.arena_optimal:
-        return "(proven: no order and placement needs less)"
+        return f"(proven: no {report.arena_proof_scope} needs less)"
     gap = report.arena_bytes / report.arena_lower_bound_bytes - 1
-    return f"(lower bound {report.arena_lower_bound_bytes:,}; at most {gap:.1%} above the optimum)"
+    return f"(lower bound {report.arena_lower_bound_bytes:,}; at most {gap:.1%} above the smallest)"
 
 
 def _techniques(report: Report) -> str:
     """The arena with one technique after the other; * where that is proven to be the smallest."""
     found = (f"{t.name} {t.arena_bytes:,}{'*' if t.optimal else ''}" for t in report.arena_techniques)
-    return f"{', '.join(found)}   (* proven)"
+    return f"{', '.join(found)}   (* proven smallest)"
 
 
 def budget_words(used: int, budget: int | None) -> str:
@@ -117,6 +118,24 @@ def _table(report: Report) -> list[str]:
     widest = max((layer.arena_live_bytes for layer in report.layers), default=0)
     lines = [f"{'layer':<34}{'kernel':<16}{'output':>12}{'MACs':>12}{'weights':>10}{'live':>9}"]
     return lines + [_row(layer, widest) for layer in report.layers]
+
+
+def _regions(report: Report) -> list[str]:
+    """What runs row by row, and what is held of each map then."""
+    lines = []
+    for region in report.regions:
+        held = max((part.offset + part.bytes for part in region.parts if part.offset is not None), default=0)
+        first = min((part.offset for part in region.parts if part.offset is not None), default=0)
+        lines += [
+            "",
+            f"{len(region.layers)} layers row by row, in {held - first:,} bytes between input and output",
+        ]
+        for part in region.parts:
+            kept = part.kind
+            if part.kind == "rows":
+                kept = f"{part.rows_held} of {part.rows} rows"
+            lines.append(f"{_printable(part.layer):<34}{kept:<16}{part.bytes:>12,}")
+    return lines
 
 
 def _printable(name: str) -> str:

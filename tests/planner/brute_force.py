@@ -56,11 +56,13 @@ def moved(net: Program, scratch: Sequence[int], names: Sequence[str]) -> tuple[P
     buffers = dict(net.buffers)
     calls: list[Call] = []
     sizes: list[int] = []
+    gone: list[str] = []
     for call, size in zip(net.calls, scratch, strict=True):
-        calls.append(reading_moved(call, names))
+        calls.append(reading_moved(call, gone))
         sizes.append(size)
         for tensor in call.writes:
             if tensor.buffer in names:
+                gone.append(tensor.buffer)
                 target = f"{tensor.buffer}.at_its_new_place"
                 count = net.buffers[tensor.buffer].bytes
                 buffers[target] = Buffer(target, count, BufferKind.INTERNAL)
