@@ -6,8 +6,8 @@ load -> select exits -> fold -> quantize -> lower -> prepare -> plan -> emit -> 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,10 +29,11 @@ from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.build import Build
 from qutec.calibrate import CalibrationMethod
 from qutec.dump import Dump
-from qutec.errors import DoesNotFitError, UsageError
+from qutec.errors import UsageError
 from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, choose_from_members
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
+from qutec.misfit import Variant, check_budgets
 from qutec.passes.quantize import is_quantized
 from qutec.planner import (
     DEFAULT_PLAN_SECONDS,
@@ -40,7 +41,6 @@ from qutec.planner import (
     Goal,
     Plan,
     PlannedNetwork,
-    explain_misfit,
     plan_network,
 )
 from qutec.ports import PortInfo
@@ -57,7 +57,7 @@ from qutec.report import (
     report_html,
     report_text,
 )
-from qutec.targets import Target, parse_size
+from qutec.targets import Target, parse_size, target_names
 from qutec.targets import target as find_target
 
 __all__ = [
@@ -145,7 +145,13 @@ def compile_model(
     network = lower_network(source, options, calibration, name, dump)
     plan = plan_within(network.program, options, sram_budget)
     build = finish(network, plan, options, sram_budget, flash_budget)
-    _check_budgets(build.report, build.program, build.plan)
+    check_budgets(
+        build.report,
+        build.program,
+        build.plan,
+        _other_options(network, options, sram_budget, flash_budget),
+        _boards(network, options),
+    )
     return build
 
 
@@ -369,23 +375,40 @@ def _method(method: str | CalibrationMethod) -> CalibrationMethod:
     return CalibrationMethod(method)
 
 
-def _check_budgets(report: Report, program: Program, plan: Plan) -> None:
-    if report.sram_budget_bytes is not None and report.sram_bytes > report.sram_budget_bytes:
-        outside = report.sram_bytes - report.arena_bytes
-        raise DoesNotFitError(
-            f"{report.sram_bytes:,} bytes of SRAM are needed and {report.sram_budget_bytes:,} are there: "
-            f"{report.sram_bytes - report.sram_budget_bytes:,} are missing\n"
-            + explain_misfit(program, plan, max(report.sram_budget_bytes - outside, 0))
-        )
-    if report.flash_budget_bytes is not None and report.flash_total_bytes > report.flash_budget_bytes:
-        largest = sorted(report.layers, key=lambda layer: -layer.weights_bytes)[:5]
-        lines = [f"  {layer.name}: {layer.weights_bytes:,} bytes" for layer in largest]
-        raise DoesNotFitError(
-            f"{report.flash_total_bytes:,} bytes of flash are needed and {report.flash_budget_bytes:,} are "
-            f"there: {report.flash_total_bytes - report.flash_budget_bytes:,} are missing\n"
-            f"most of it is the weights ({report.flash_bytes['weights']:,} bytes); the largest layers:\n"
-            + "\n".join(lines)
-        )
+def _other_options(
+    network: LoweredNetwork, options: CompileOptions, sram_budget: int | None, flash_budget: int | None
+) -> Iterator[Variant]:
+    """Options that may make the network smaller, for a network that does not fit."""
+
+    def compiled(network: LoweredNetwork, options: CompileOptions) -> Report:
+        plan = plan_within(network.program, options, sram_budget)
+        return finish(network, plan, options, sram_budget, flash_budget).report
+
+    if options.goal is not Goal.SRAM:
+        yield "--optimize sram", lambda: compiled(network, replace(options, goal=Goal.SRAM))
+    if options.keep_input:
+        yield "without --keep-input", lambda: compiled(network, replace(options, keep_input=False))
+    if network.base is not None and options.exits.mode != "final":
+        quantized = quantize(network.base, network.calibration, options.method)
+        program = prepare(lower(quantized, network.program.name), options.target.core)
+        alone = replace(network, heads=(), base=None, quantized=quantized, program=program)
+        if len(program.calls) < len(network.program.calls):
+            yield "--exits final", lambda: compiled(alone, options)
+
+
+def _boards(network: LoweredNetwork, options: CompileOptions) -> Iterator[Variant]:
+    """The network on boards, those with the least SRAM first."""
+    boards = (find_target(name) for name in target_names())
+    for board in sorted((b for b in boards if b.sram_bytes), key=lambda b: (b.sram_bytes, b.flash_bytes)):
+
+        def compiled(board: Target = board) -> Report:
+            there = replace(options, target=board)
+            program = prepare(lower(network.quantized, network.program.name), board.core)
+            plan = plan_within(program, there, board.sram_bytes)
+            moved = replace(network, program=program)
+            return finish(moved, plan, there, board.sram_bytes, board.flash_bytes).report
+
+        yield f"--target {board.name}", compiled
 
 
 def example_sample(network: LoweredNetwork, program: Program) -> Sequence[Int8Array]:

@@ -146,7 +146,8 @@ def _reading(call: Call, new_name: dict[str, str]) -> Call:
     if not new_name:
         return call
     if isinstance(call, RowRegion):
-        return replace(call, calls=tuple(_reading(one, new_name) for one in call.calls))
+        inner = tuple(_reading(one, new_name) for one in call.calls)
+        return replace(call, calls=inner)  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
     for field in fields(call):
         value = getattr(call, field.name)

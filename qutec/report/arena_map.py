@@ -330,7 +330,9 @@ def _size_lines(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterat
     short = f"{plan.arena_bytes} B, " + ("optimal" if plan.optimal else f"bound {plan.lower_bound_bytes} B")
     long = _summary(plan)
     if plan.peak_calls:
-        long += f"; peak at {shortened(plain(layer_names[plan.peak_calls[0]]), 40)}"
+        # Bold text is about a tenth wider.
+        room = int((_WIDTH - _LEFT) / (1.1 * _FONT * CHARACTER)) - len(long) - len("; peak at ")
+        long += f"; peak at {shortened(plain(layer_names[plan.peak_calls[0]]), room)}"
     yield f'<text class="peak wide" x="{_LEFT}" y="{_TOP - 14}">{escaped(long)}</text>'
     yield f'<text class="peak narrow" x="{_LEFT}" y="{_TOP - 14}">{escaped(short)}</text>'
 

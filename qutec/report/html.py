@@ -7,7 +7,7 @@ from html import escape
 from qutec.planner import Plan
 from qutec.report.arena_map import arena_svg
 from qutec.report.data import Report
-from qutec.report.page import page, table
+from qutec.report.page import bar, page, table
 
 __all__ = ["arena_proof", "regions_table", "report_html", "techniques_table"]
 
@@ -42,7 +42,7 @@ def report_html(report: Report, plan: Plan) -> str:
             _shape(layer.output_shape),
             f"{layer.macs:,}",
             f"{layer.weights_bytes:,}",
-            f"{layer.arena_live_bytes:,}",
+            bar(layer.arena_live_bytes, report.arena_bytes),
         )
         for layer in report.layers
     )
@@ -92,17 +92,19 @@ def techniques_table(report: Report) -> list[str]:
     if not report.arena_techniques:
         return []
     most = max(t.arena_bytes for t in report.arena_techniques)
-    return [
-        "<h2>What each technique saves</h2>",
-        '<div class="scroll"><table><thead><tr><th>technique</th><th>proven smallest</th><th>arena bytes</th>'
-        "<th>saved</th></tr></thead><tbody>",
-        *(
-            f"<tr><td>{escape(t.name)}</td><td>{'yes' if t.optimal else 'no'}</td>"
-            f"<td>{t.arena_bytes:,}</td><td>{1 - t.arena_bytes / max(most, 1):.0%}</td></tr>"
-            for t in report.arena_techniques
-        ),
-        "</tbody></table></div>",
-    ]
+    before = (most, *(t.arena_bytes for t in report.arena_techniques))
+    rows = (
+        (
+            escape(t.name),
+            "yes" if t.optimal else "no",
+            f"{t.arena_bytes:,}",
+            f"{earlier - t.arena_bytes:,}",
+            f"{1 - t.arena_bytes / max(most, 1):.0%}",
+        )
+        for earlier, t in zip(before, report.arena_techniques, strict=False)
+    )
+    heads = ("technique", "proven smallest", "arena bytes", "saved by it", "saved in all")
+    return ["<h2>What each technique saves</h2>", table(heads, rows)]
 
 
 def arena_proof(report: Report) -> str:
