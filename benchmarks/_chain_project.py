@@ -95,7 +95,7 @@ def flash_by_file(program: Program, core: Core) -> Counter[str]:
         project = read_project(write_project(program, core, folder / "project"))
         main, image, listing = folder / "main.c", folder / "image.elf", folder / "image.map"
         main.write_text(_MAIN, encoding="utf-8")
-        jobs = network_jobs(project, folder, _FLAGS, _FLAGS, None)
+        jobs = network_jobs(project, folder, _FLAGS, None)
         jobs.append(CompileJob(main, folder / "main.o", (*_FLAGS, f"-I{project.path}")))
         compile_all(toolchain, jobs)
         flags = ["-nostartfiles", "-Wl,--gc-sections", "-Wl,--entry=main", f"-Wl,-Map={listing}"]
@@ -118,13 +118,18 @@ def _origin(path: str) -> str:
     return member[1] if member else f"{_NUMBER.sub('', Path(path).stem)}.c"
 
 
-def measured_stack(programs: list[Program], core: Core, compiler: Compiler) -> int:
-    """The deepest stack in bytes of an inference of any of the programs on the emulated core."""
+def measured_stack(
+    programs: list[Program], core: Core, compiler: Compiler, cmsis_nn: Path | None = None
+) -> int:
+    """The deepest stack in bytes of an inference of any of the programs on the emulated core.
+
+    With `cmsis_nn` the programs are linked with Arm's library in that folder.
+    """
     deepest = 0
     for program in programs:
         with tempfile.TemporaryDirectory(prefix="qutec-stack-") as name:
             project = write_project(program, core, Path(name))
-            image = build_image(project, core, compiler=compiler)
+            image = build_image(project, core, compiler=compiler, cmsis_nn=cmsis_nn)
             inputs = [np.zeros(port.size, np.int8) for port in program.inputs]
             result = run_image(
                 image, inputs, sram_bytes=None, emulator="qemu" if core.mve else "unicorn", count=False

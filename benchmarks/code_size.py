@@ -1,14 +1,16 @@
 """Flash of the code and stack of an inference, by kernel and kind of call: the table of the estimates.
 
-    python -m benchmarks.code_size            measure everything and write backends/cmsis_nn/code_size.json
-    python -m benchmarks.code_size --check    write nothing, exit with 1 where the table is out of date
+    python -m benchmarks.code_size               measure everything and write backends/cmsis_nn/code_size.json
+    python -m benchmarks.code_size --arm-stack   measure only the stack with Arm's library (arm_stack.json)
+    python -m benchmarks.code_size --check       write nothing, exit with 1 where a table is out of date
 
 Code is that of arm-none-eabi-gcc -O3 after --gc-sections, read off the linker's map: bytes of each kernel
 file, bytes that one call adds to <prefix>.c (its function and parameter structs, by the difference between
 five calls and one), and the rest of the API. Stack is the deepest that painted memory shows over programs
 that take every way through a kernel, with gcc and with zig, on an emulated core of each architecture. They
 have calls of other kinds too: compilers inline all calls into one function, with the frame of the widest,
-up to 90 bytes more than a network of one kind of call has.
+up to 90 bytes more than a network of one kind of call has. Where CMSIS_NN_PATH names Arm's library, the stack
+of the same programs linked with it is measured too, and written to arm_stack.json.
 
 Needs arm-none-eabi-gcc, qemu-system-arm and the extra `sim`; takes some minutes.
 """
@@ -18,12 +20,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmarks._arm_library import int8_library, library_from_environment
 from benchmarks._call_programs import KINDS, mixed, repeated, variants, wide_variants
 from benchmarks._chain_project import flash_by_file, measured_stack
 from benchmarks._tables import plain_table
@@ -37,6 +42,7 @@ from qutec.targets import Core, target, target_names
 __all__ = ["main"]
 
 _TABLE = Path(cost.__file__).with_name("code_size.json")
+_ARM_TABLE = _TABLE.with_name("arm_stack.json")
 _OWN = "chain.c"
 _MANY = 5
 _COMPILERS: tuple[Compiler, ...] = ("gcc", "zig")
@@ -63,32 +69,60 @@ class CoreTable(TypedDict):
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; returns the exit code."""
     parser = argparse.ArgumentParser(description="Measure code and stack of kernels and calls.")
-    parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
+    parser.add_argument("--check", action="store_true", help="compare with the tables, write nothing")
+    parser.add_argument("--arm-stack", action="store_true", help="only the stack with Arm's library")
     options = parser.parse_args(arguments)
     try:
-        table = _measured()
+        arm = library_from_environment()
+        tables: dict[Path, str] = {}
+        if not options.arm_stack:
+            table = _measured()
+            print(_printed(table))
+            tables[_TABLE] = _text(table)
+        if arm is not None:
+            stack = _measured_with(arm)
+            print(_by_core("stack with Arm's library", stack))
+            tables[_ARM_TABLE] = _text(stack)
+        elif options.arm_stack:
+            parser.error("CMSIS_NN_PATH does not name Arm's library")
     except QutecError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    text = json.dumps({"cores": table}, indent=1, sort_keys=True) + "\n"
-    print(_printed(table))
     if options.check:
-        fresh = _TABLE.read_text(encoding="utf-8") == text
-        print("the table is up to date" if fresh else f"{_TABLE.name} is out of date")
-        return 0 if fresh else 1
-    _TABLE.write_text(text, encoding="utf-8")
-    print(f"written to {_TABLE.name}")
+        stale = [path.name for path, text in tables.items() if path.read_text(encoding="utf-8") != text]
+        print(f"out of date: {', '.join(stale)}" if stale else "up to date")
+        return 1 if stale else 0
+    for path, text in tables.items():
+        path.write_text(text, encoding="utf-8")
+        print(f"written to {path.name}")
     return 0
 
 
-def _measured() -> dict[str, CoreTable]:
+def _text(table: object) -> str:
+    return json.dumps({"cores": table}, indent=1, sort_keys=True) + "\n"
+
+
+def _cores() -> list[Core]:
     cores = [core for core in (target(name).core for name in target_names()) if core.name in target_names()]
-    table = {}
-    for core in {core.name: core for core in cores}.values():
+    return list({core.name: core for core in cores}.values())
+
+
+def _measured_with(arm: Path) -> dict[str, dict[str, int]]:
+    """Stack on every core, linked with Arm's library."""
+    with tempfile.TemporaryDirectory(prefix="qutec-arm-") as folder:
+        library = int8_library(arm, Path(folder) / "cmsis-nn")
+        return {core.name: _stack(core, library) for core in _told(_cores())}
+
+
+def _told(cores: list[Core]) -> Iterator[Core]:
+    for core in cores:
         if sys.stderr.isatty():
             print(f"measuring {core.name}", file=sys.stderr)
-        table[core.name] = _measured_core(core)
-    return table
+        yield core
+
+
+def _measured() -> dict[str, CoreTable]:
+    return {core.name: _measured_core(core) for core in _told(_cores())}
 
 
 def _measured_core(core: Core) -> CoreTable:
@@ -116,29 +150,34 @@ def _emitted(core: Core) -> list[type[Call]]:
     return [kind for kind in KINDS if not (core.mve and kind is FullyConnected)]
 
 
-def _stack(core: Core) -> dict[str, int]:
+def _stack(core: Core, cmsis_nn: Path | None = None) -> dict[str, int]:
     """Bytes by kind of call, the larger of both compilers', and what a network of many kinds adds."""
     deepest = {kind.__name__: 0 for kind in KINDS}
     added = 0
     for compiler in _COMPILERS:
-        used = {kind.__name__: measured_stack(wide_variants(kind), core, compiler) for kind in _emitted(core)}
+        used = {
+            kind.__name__: measured_stack(wide_variants(kind), core, compiler, cmsis_nn)
+            for kind in _emitted(core)
+        }
         deepest = {name: max(size, used.get(name, 0)) for name, size in deepest.items()}
-        added = max(added, measured_stack([mixed()], core, compiler) - max(used.values()))
+        added = max(added, measured_stack([mixed()], core, compiler, cmsis_nn) - max(used.values()))
     return {**deepest, "fixed": added + _STACK_SLACK}
 
 
 def _printed(table: dict[str, CoreTable]) -> str:
-    blocks = []
-    sections = {
-        "kernels": [entry["kernels"] for entry in table.values()],
-        "calls": [entry["calls"] for entry in table.values()],
-        "stack": [entry["stack"] for entry in table.values()],
-    }
-    for section, columns in sections.items():
-        rows = [[name, *(str(column[name]) for column in columns)] for name in columns[0]]
-        blocks.append(plain_table([section, *(core.removeprefix("cortex-") for core in table)], rows))
+    blocks = [
+        _by_core("kernels", {core: entry["kernels"] for core, entry in table.items()}),
+        _by_core("calls", {core: entry["calls"] for core, entry in table.items()}),
+        _by_core("stack", {core: entry["stack"] for core, entry in table.items()}),
+    ]
     fixed = ", ".join(f"{core.removeprefix('cortex-')} {entry['fixed']}" for core, entry in table.items())
     return "\n\n".join([*blocks, f"API, bytes: {fixed}"])
+
+
+def _by_core(title: str, table: dict[str, dict[str, int]]) -> str:
+    columns = list(table.values())
+    rows = [[name, *(str(column[name]) for column in columns)] for name in columns[0]]
+    return plain_table([title, *(core.removeprefix("cortex-") for core in table)], rows)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from qutec.load import LoadedModel, load
 from qutec.lower import lower
 from qutec.planner import plan_program as plan
 from qutec.quantize import quantize
+from qutec.shared import SharedBuild, compile_many
 from qutec.train import TrainingOptions, train
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "LoadedModel",
     "ModelError",
     "QutecError",
+    "SharedBuild",
     "ToolMissingError",
     "TrainingGraph",
     "TrainingOptions",
@@ -49,6 +51,7 @@ __all__ = [
     "VerificationError",
     "attach",
     "compile",
+    "compile_many",
     "emit",
     "evaluate",
     "load",

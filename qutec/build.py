@@ -22,7 +22,10 @@ from qutec.reference import run_program
 from qutec.report import Report
 from qutec.targets import Target
 
-__all__ = ["Build", "save_files"]
+__all__ = ["NETWORK_FOLDER", "Build", "save_files"]
+
+NETWORK_FOLDER = "networks"
+"""Where a project that several networks share keeps the model and the report of each, by its prefix."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,7 +38,10 @@ from qutec.profile_options import (
 from qutec.train.command import train_command
 
 if TYPE_CHECKING:
+    from qutec.backends.onnxruntime import OnnxRuntimeBuild
+    from qutec.build import Build
     from qutec.passes.find_exits import OutputRole
+    from qutec.shared import SharedBuild
 
 __all__ = ["main"]
 
@@ -95,7 +98,15 @@ CmsisNN = Annotated[
 
 Models = Annotated[
     list[Path],
-    typer.Argument(metavar="MODEL...", help="An ONNX model; several with --ensemble.", show_default=False),
+    typer.Argument(
+        metavar="MODEL...",
+        help="An ONNX model; several with --ensemble or --share-arena.",
+        show_default=False,
+    ),
+]
+NetworkName = Annotated[
+    str | None,
+    typer.Option("--network", help="Which network of a project that several share.", show_default=False),
 ]
 OutputIs = Annotated[
     list[str] | None,
@@ -175,8 +186,11 @@ def compile_command(
     sram: Annotated[str | None, typer.Option(help="SRAM that there is, such as 64k: a hard limit.")] = None,
     flash: Annotated[str | None, typer.Option(help="Flash that there is, such as 1m: a hard limit.")] = None,
     calibration: Annotated[
-        str | None,
-        typer.Option(help="Sample inputs for a float model: .npz with array x, .npy, or the word random."),
+        list[str] | None,
+        typer.Option(
+            help="Sample inputs for a float model: .npz with array x, .npy, or the word random. With "
+            "--share-arena once for all models, or once for each."
+        ),
     ] = None,
     method: Annotated[
         CalibrationMethod, typer.Option(help="How activation ranges are read off the samples.")
@@ -186,6 +200,13 @@ def compile_command(
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Prefix of all C symbols; the model's name by default.")
+    ] = None,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME...",
+            help="With --share-arena: prefixes of the networks, in order; the models' names by default.",
+        ),
     ] = None,
     exits: Annotated[
         ExitsName,
@@ -202,6 +223,13 @@ def compile_command(
         bool,
         typer.Option(
             "--ensemble", help="Deep ensemble: run the models in turn in one arena, answer with the mean."
+        ),
+    ] = False,
+    share_arena: Annotated[
+        bool,
+        typer.Option(
+            "--share-arena",
+            help="One project of several networks that run in turn in one arena, that of the largest.",
         ),
     ] = False,
     exit_threshold: ExitThreshold = None,
@@ -240,12 +268,10 @@ def compile_command(
 ) -> None:
     """Compile a network into a C project, or into a model for ONNX Runtime, and report what it costs."""
     from qutec import compile as compile_model
+    from qutec import compile_many
     from qutec.backends.cmsis_nn.text import c_identifier
 
-    if len(models) > 1 and not ensemble:
-        raise UsageError(f"{len(models)} models are given; --ensemble makes one network of them")
-    if ensemble and len(models) < 2:
-        raise UsageError("--ensemble needs two models or more")
+    _check_models(models, ensemble=ensemble, share_arena=share_arena, names=names)
     device = given(
         sram=sram,
         flash=flash,
@@ -265,29 +291,45 @@ def compile_command(
         execution_mode=execution_mode,
     )
     on_device = target != ONNX_RUNTIME
+    if share_arena and not on_device:
+        raise UsageError(f"--share-arena is for microcontrollers, not for --target {target}")
+    if share_arena and pin:
+        raise UsageError("--pin is for one network, not for --share-arena")
+    samples = _calibration(calibration, share_arena)
     refuse(measuring if on_device else {**device, **given(verify=verify or None)}, target)
-    build = compile_model(
-        models if ensemble else models[0],
-        target=target,
-        **(device if on_device else measuring),
-        calibration=calibration,
-        method=method,
-        name=name,
-        exits=exits.value,
-        abstain=abstain,
-        exit_threshold=confidences(exit_threshold),
-        temperature=temperature,
-        simplify=simplify,
-        dump=dump,
-        progress=sys.stderr.isatty(),
-        command=_command_line(),
-    )
+    common = {
+        "target": target,
+        "calibration": samples,
+        "method": method,
+        "name": name,
+        "exits": exits.value,
+        "abstain": abstain,
+        "exit_threshold": confidences(exit_threshold),
+        "temperature": temperature,
+        "simplify": simplify,
+        "dump": dump,
+        "progress": sys.stderr.isatty(),
+        "command": _command_line(),
+    }
     verified = ""
-    if verify:
-        from qutec.executions import verify_build
+    build: Build | SharedBuild | OnnxRuntimeBuild
+    if share_arena:
+        build = shared = compile_many(models, names=_names(names), **common, **device)
+        default = shared.report.name
+        if verify:
+            from qutec.executions import verify_shared_build
 
-        verified = verify_build(build, calibration, cmsis_nn=cmsis_nn)
-    folder = build.save(output or Path("build") / c_identifier(name or models[0].stem))
+            verified = verify_shared_build(shared, samples, cmsis_nn=cmsis_nn)
+    else:
+        build = single = compile_model(
+            models if ensemble else models[0], **common, **(device if on_device else measuring)
+        )
+        default = c_identifier(name or models[0].stem)
+        if verify:
+            from qutec.executions import verify_build
+
+            verified = verify_build(single, samples, cmsis_nn=cmsis_nn)
+    folder = build.save(output or Path("build") / default)
     if as_json:
         _print_json(build.report.to_json())
         return
@@ -303,6 +345,7 @@ def run_command(
     input_file: Annotated[
         Path, typer.Option("--input", help="Input: .npy, or .npz with x or one array per input.")
     ],
+    network: NetworkName = None,
     index: Annotated[int, typer.Option(min=0, help="Which sample of the input is run.")] = 0,
     sram: Annotated[
         str | None, typer.Option(help="SRAM that is emulated; what was compiled for, or plenty, by default.")
@@ -313,10 +356,10 @@ def run_command(
     as_json: AsJson = False,
 ) -> None:
     """Build a compiled project and run one input on the emulated target."""
-    from qutec.executions import run_project
+    from qutec.executions import network_folder, run_project
 
     result = run_project(
-        project,
+        network_folder(project, network),
         input_file,
         index=index,
         sram=sram,
@@ -330,10 +373,15 @@ def run_command(
 @app.command("report")
 def report_command(
     project: Project,
+    network: NetworkName = None,
     html: Annotated[bool, typer.Option("--html", help="Print the HTML page instead.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print the report of a compiled project again."""
+    """Print the report of a compiled project again; of all networks in it, or of one."""
+    from qutec.executions import network_folder
+
+    if network is not None:
+        project = network_folder(project, network)
     suffix = "json" if as_json else "html" if html else "txt"
     path = project / f"report.{suffix}"
     try:
@@ -427,6 +475,33 @@ def _usage(error: Exception, message: str) -> int:
 def _failed(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     return code
+
+
+def _check_models(models: list[Path], *, ensemble: bool, share_arena: bool, names: str | None) -> None:
+    """Several models, and how they belong together."""
+    if ensemble and share_arena:
+        raise UsageError(
+            "--ensemble makes one network of the models, --share-arena several; choose one of them"
+        )
+    for flag, is_given in (("--ensemble", ensemble), ("--share-arena", share_arena)):
+        if is_given and len(models) < 2:
+            raise UsageError(f"{flag} needs two models or more")
+    if len(models) > 1 and not (ensemble or share_arena):
+        raise UsageError(
+            f"{len(models)} models are given: --ensemble makes one network of them, which answers with their "
+            "mean; --share-arena one project of networks that run in turn in one arena"
+        )
+    if names is not None and not share_arena:
+        raise UsageError("--names names the networks of --share-arena; --name is for one network")
+
+
+def _calibration(given_data: list[str] | None, share_arena: bool) -> Any:
+    """None, one, or with --share-arena one for each model."""
+    if not given_data or len(given_data) == 1:
+        return given_data[0] if given_data else None
+    if not share_arena:
+        raise UsageError(f"--calibration is given {len(given_data)} times; that is for --share-arena")
+    return given_data
 
 
 def _output_roles(given: list[str] | None) -> dict[str, OutputRole]:

@@ -6,8 +6,8 @@ load -> select exits -> fold -> quantize -> lower -> prepare -> plan -> emit -> 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from qutec.backends.cmsis_nn import (
     Provenance,
+    arm_stack_bytes,
     code_bytes,
     context_bytes,
     emit_project,
@@ -28,22 +29,23 @@ from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.build import Build
 from qutec.calibrate import CalibrationMethod
 from qutec.dump import Dump
-from qutec.errors import DoesNotFitError, UsageError
+from qutec.errors import UsageError
 from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, choose_from_members
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
+from qutec.misfit import Variant, check_budgets
 from qutec.passes.quantize import is_quantized
+from qutec.pins import pinned_buffers
 from qutec.planner import (
     DEFAULT_PLAN_SECONDS,
     LAYERWISE,
-    Alignment,
     Goal,
     Plan,
-    explain_misfit,
+    PlannedNetwork,
     plan_network,
 )
 from qutec.ports import PortInfo
-from qutec.program import Call, ExitCheck, Int8Array, Program, Shape
+from qutec.program import Call, ExitCheck, Int8Array, Program, RowRegion, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
 from qutec.report import (
     SCHEMA_VERSION,
@@ -52,13 +54,23 @@ from qutec.report import (
     LayerReport,
     Report,
     TechniqueReport,
+    region_reports,
     report_html,
     report_text,
 )
-from qutec.targets import Core, parse_size
+from qutec.targets import Target, parse_size, target_names
 from qutec.targets import target as find_target
 
-__all__ = ["compile_model"]
+__all__ = [
+    "CompileOptions",
+    "LoweredNetwork",
+    "compile_model",
+    "example_sample",
+    "finish",
+    "lower_network",
+    "plan_network_of",
+    "plan_within",
+]
 
 
 def compile_model(
@@ -121,43 +133,128 @@ def compile_model(
         UsageError, ModelError, UnsupportedModelError, DataError.
         DoesNotFitError: more SRAM or flash is needed than there is; says how much, and what takes it.
     """
-    chosen = find_target(target)
-    sram_budget = parse_size(sram) if sram is not None else chosen.sram_bytes
-    flash_budget = parse_size(flash) if flash is not None else chosen.flash_bytes
-    method = _method(method)
+    options = CompileOptions(
+        target=find_target(target),
+        exits=ExitOptions(exits, abstain, exit_threshold, temperature),
+        goal=Goal(optimize),
+        method=_method(method),
+        keep_input=keep_input,
+        pin=pin or {},
+        plan_seconds=plan_seconds,
+        simplify=simplify,
+        progress=progress,
+        command=command,
+    )
+    sram_budget = parse_size(sram) if sram is not None else options.target.sram_bytes
+    flash_budget = parse_size(flash) if flash is not None else options.target.flash_bytes
+    network = lower_network(source, options, calibration, name, dump)
+    plan = plan_within(network.program, options, sram_budget)
+    build = finish(network, plan, options, sram_budget, flash_budget)
+    check_budgets(
+        build.report,
+        build.program,
+        build.plan,
+        _other_options(network, options, sram_budget, flash_budget),
+        _boards(network, options),
+    )
+    return build
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What is asked of a compile besides its model, calibration data and budgets; see `compile_model`."""
+
+    target: Target
+    exits: ExitOptions
+    goal: Goal
+    method: CalibrationMethod
+    keep_input: bool
+    plan_seconds: float
+    simplify: bool
+    progress: bool
+    command: str | None
+    pin: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.plan_seconds > 0:
+            raise UsageError(f"plan_seconds must be above 0, not {self.plan_seconds:g}")
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredNetwork:
+    """A network as a program that can be planned, and what its report will say of where it came from."""
+
+    prefix: str
+    loaded: LoadedModel
+    members: tuple[LoadedModel, ...]
+    """Of a deep ensemble; one for any other network."""
+    heads: tuple[str, ...]
+    base: ir.Model | None
+    """The network with its final exit alone, where its heads are merged."""
+    quantized: ir.Model
+    program: Program
+    calibration: Calibration | None
+
+
+def lower_network(
+    source: ModelSource | Sequence[ModelSource],
+    options: CompileOptions,
+    calibration: Calibration | None,
+    name: str | None,
+    dump: str | Path | None,
+) -> LoweredNetwork:
+    """Everything from the model to the program of the target's kernel calls."""
     steps = Dump(Path(dump)) if dump is not None else None
-    sources = _several(source)
-    members = [load(one, simplify=simplify, on_step=steps.write if steps else None) for one in sources]
-    options = ExitOptions(exits, abstain, exit_threshold, temperature)
+    members = [
+        load(one, simplify=options.simplify, on_step=steps.write if steps else None)
+        for one in _several(source)
+    ]
     base = base_network(members[0])
     if len(members) > 1:
-        chosen_exits = choose_from_members(members, options, steps)
+        chosen = choose_from_members(members, options.exits, steps)
     else:
-        chosen_exits = choose_exits(members[0], options, steps)
-    loaded, heads = chosen_exits.loaded, chosen_exits.heads
-    quantized = quantize(loaded.model, calibration, method, progress=progress)
+        chosen = choose_exits(members[0], options.exits, steps)
+    loaded = chosen.loaded
+    quantized = quantize(loaded.model, calibration, options.method, progress=options.progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    plan_options = _PlanOptions(chosen.core, Goal(optimize), keep_input, plan_seconds, pin or {})
-    program = prepare(lower(quantized, name or loaded.name), chosen.core)
-    program, scratch, plan = _planned(program, plan_options, sram_budget)
+    program = prepare(lower(quantized, name or loaded.name), options.target.core)
     prefix = c_identifier(name or loaded.name)
+    heads = tuple(chosen.heads)
+    return LoweredNetwork(prefix, loaded, tuple(members), heads, base, quantized, program, calibration)
+
+
+def finish(
+    network: LoweredNetwork,
+    planned: PlannedNetwork,
+    options: CompileOptions,
+    sram_budget: int | None,
+    flash_budget: int | None,
+) -> Build:
+    """Emit and report a planned network; nothing is refused for its size."""
+    loaded, heads, prefix, calibration = network.loaded, network.heads, network.prefix, network.calibration
+    program, scratch, plan = planned.program, planned.scratch, planned.plan
+    core, target = options.target.core, options.target.name
     qutec_version = version("qutec")
-    command = command or f"qutec.compile({loaded.name}, target={target})"
+    command = options.command or f"qutec.compile({loaded.name}, target={target})"
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
-    sample = _sample(program, loaded.model, calibration)
+    sample = example_sample(network, program)
     project = emit_project(program, plan, scratch, prefix, provenance, sample)
-    flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)}
+    flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, core)}
     overhead = None
-    if heads and base is not None:
-        alone = prepare(lower(quantize(base, calibration, method), prefix), chosen.core)
-        alone, scratch_alone, plan_alone = _planned(alone, replace(plan_options, pin={}), None)
-        weights = emit_project(alone, plan_alone, scratch_alone, prefix, provenance, sample).weights_bytes
+    if heads and network.base is not None:
+        alone = prepare(lower(quantize(network.base, calibration, options.method), prefix), core)
+        without = plan_within(alone, replace(options, pin={}), None)
+        weights = emit_project(
+            without.program, without.plan, without.scratch, prefix, provenance, sample
+        ).weights_bytes
         overhead = {
-            "macs": _macs(program) - _macs(alone),
-            "flash_bytes": sum(flash_bytes.values()) - weights - code_bytes(alone.calls, chosen.core),
-            "arena_bytes": plan.arena_bytes - plan_alone.arena_bytes,
+            "macs": _macs(program) - _macs(without.program),
+            "flash_bytes": sum(flash_bytes.values()) - weights - code_bytes(without.program.calls, core),
+            "arena_bytes": plan.arena_bytes - without.plan.arena_bytes,
         }
+    stack, arm_stack = stack_bytes(program.calls, core), arm_stack_bytes(program.calls, core)
+    members = network.members if len(network.members) > 1 else ()
     report = Report(
         schema_version=SCHEMA_VERSION,
         qutec_version=qutec_version,
@@ -165,24 +262,26 @@ def compile_model(
         model={"name": loaded.name, "sha256": loaded.sha256},
         symbol_prefix=prefix,
         target=target,
-        core=chosen.core.name,
+        core=core.name,
         exits=heads or tuple(port.name for port in program.outputs),
         heads=heads,
-        members=tuple({"name": m.name, "sha256": m.sha256} for m in members) if len(members) > 1 else (),
+        members=tuple({"name": m.name, "sha256": m.sha256} for m in members),
         dynamic_exits=_dynamic_exits(program, heads),
         inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
         outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
         parameters=sum(_parameters(call) for call in program.calls),
         macs=_macs(program),
-        calibration=_calibration_words(loaded.model, calibration, method),
+        calibration=_calibration_words(loaded.model, calibration, options.method),
         warnings=_warnings(loaded, calibration),
         arena_bytes=plan.arena_bytes,
         arena_lower_bound_bytes=plan.lower_bound_bytes,
         arena_optimal=plan.optimal,
         arena_layerwise_bytes=_layerwise_bytes(plan),
         arena_techniques=tuple(TechniqueReport(t.name, t.arena_bytes, t.optimal) for t in plan.techniques),
-        stack_estimate_bytes=stack_bytes(program.calls, chosen.core),
-        sram_bytes=plan.arena_bytes + context_bytes(program) + stack_bytes(program.calls, chosen.core),
+        stack_estimate_bytes=stack,
+        stack_estimate_arm_bytes=arm_stack,
+        sram_bytes=plan.arena_bytes + context_bytes(program) + stack,
+        sram_arm_bytes=plan.arena_bytes + context_bytes(program) + arm_stack,
         sram_budget_bytes=sram_budget,
         flash_bytes=flash_bytes,
         flash_budget_bytes=flash_budget,
@@ -193,16 +292,24 @@ def compile_model(
             BufferReport(a.name, a.bytes, a.offset, a.first_use, a.last_use) for a in plan.allocations
         ),
         uncertainty_overhead=overhead,
+        arena_proof_scope=plan.scope,
+        regions=region_reports(program, plan),
     )
-    _check_budgets(report, program, plan)
     files: dict[str, str | bytes] = {
         **project.files,
-        "model.onnx": ir.to_proto(quantized).SerializeToString(deterministic=True),
+        "model.onnx": ir.to_proto(network.quantized).SerializeToString(deterministic=True),
         "report.json": json.dumps(report.to_json(), indent=1) + "\n",
         "report.txt": report_text(report),
         "report.html": report_html(report, plan),
     }
-    return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
+    return Build(
+        program=program,
+        plan=plan,
+        target=options.target,
+        report=report,
+        model=network.quantized,
+        files=files,
+    )
 
 
 def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSource]:
@@ -213,54 +320,42 @@ def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSourc
     return source
 
 
-@dataclass(frozen=True)
-class _PlanOptions:
-    """What is asked of the memory planner."""
-
-    core: Core
-    goal: Goal
-    keep_input: bool
-    seconds: float
-    pin: Mapping[str, int]
-
-
-def _planned(
-    program: Program, options: _PlanOptions, sram_budget: int | None
-) -> tuple[Program, tuple[int, ...], Plan]:
-    """The program in its final order, the scratch of its calls in bytes, and its plan."""
-    if not options.seconds > 0:
-        raise UsageError(f"plan_seconds must be above 0, not {options.seconds:g}")
-    outside = context_bytes(program) + stack_bytes(program.calls, options.core)
-    planned = plan_network(
+def plan_network_of(
+    program: Program, options: CompileOptions, goal: Goal, arena_limit: int | None
+) -> PlannedNetwork:
+    """The plan of a prepared program with the target's scratch."""
+    core = options.target.core
+    return plan_network(
         program,
-        [scratch_bytes(call, options.core) for call in program.calls],
-        core=options.core,
-        goal=options.goal,
-        arena_limit=None if sram_budget is None else sram_budget - outside,
+        [scratch_bytes(call, core) for call in program.calls],
+        core=core,
+        goal=goal,
+        arena_limit=arena_limit,
         keep_input=options.keep_input,
-        pinned=_pinned_buffers(program, options.pin),
-        seconds=options.seconds,
+        pinned=pinned_buffers(program, options.pin),
+        seconds=options.plan_seconds,
     )
-    return planned.program, planned.scratch, planned.plan
 
 
-def _pinned_buffers(program: Program, pin: Mapping[str, int]) -> dict[str, int]:
-    """Offsets of the buffers that the named ports lie in."""
-    ports = {port.name: port.tensor for port in (*program.inputs, *program.outputs)}
-    alignment = Alignment()
-    offsets: dict[str, int] = {}
-    for name, offset in pin.items():
-        if name not in ports:
-            raise UsageError(f"'{name}' cannot be pinned: there are {', '.join(map(repr, ports))}")
-        start = offset - ports[name].offset
-        if start < 0 or start % alignment.buffer:
-            raise UsageError(
-                f"'{name}' cannot be pinned to {offset}: offsets in the arena are 0 or more, multiples of "
-                f"{alignment.buffer}"
-            )
-        if offsets.setdefault(ports[name].buffer, start) != start:
-            raise UsageError(f"'{name}' cannot be pinned to {offset}: it lies in one buffer with another")
-    return offsets
+def plan_within(program: Program, options: CompileOptions, sram_budget: int | None) -> PlannedNetwork:
+    """The plan whose arena leaves room for context and stack, if there is one.
+
+    What runs row by row has a deeper stack, so a plan may want more besides its arena than was left for it;
+    then another is made for what that leaves.
+    """
+
+    def outside(calls: Sequence[Call]) -> int:
+        return context_bytes(program) + stack_bytes(calls, options.target.core)
+
+    if sram_budget is None:
+        return plan_network_of(program, options, options.goal, None)
+    left = outside(program.calls)
+    while True:
+        planned = plan_network_of(program, options, options.goal, sram_budget - left)
+        wanted = outside(planned.program.calls)
+        if wanted <= left or planned.plan.arena_bytes + wanted <= sram_budget:
+            return planned
+        left = wanted
 
 
 def _layerwise_bytes(plan: Plan) -> int:
@@ -287,27 +382,45 @@ def _method(method: str | CalibrationMethod) -> CalibrationMethod:
     return CalibrationMethod(method)
 
 
-def _check_budgets(report: Report, program: Program, plan: Plan) -> None:
-    if report.sram_budget_bytes is not None and report.sram_bytes > report.sram_budget_bytes:
-        outside = report.sram_bytes - report.arena_bytes
-        raise DoesNotFitError(
-            f"{report.sram_bytes:,} bytes of SRAM are needed and {report.sram_budget_bytes:,} are there: "
-            f"{report.sram_bytes - report.sram_budget_bytes:,} are missing\n"
-            + explain_misfit(program, plan, max(report.sram_budget_bytes - outside, 0))
-        )
-    if report.flash_budget_bytes is not None and report.flash_total_bytes > report.flash_budget_bytes:
-        largest = sorted(report.layers, key=lambda layer: -layer.weights_bytes)[:5]
-        lines = [f"  {layer.name}: {layer.weights_bytes:,} bytes" for layer in largest]
-        raise DoesNotFitError(
-            f"{report.flash_total_bytes:,} bytes of flash are needed and {report.flash_budget_bytes:,} are "
-            f"there: {report.flash_total_bytes - report.flash_budget_bytes:,} are missing\n"
-            f"most of it is the weights ({report.flash_bytes['weights']:,} bytes); the largest layers:\n"
-            + "\n".join(lines)
-        )
+def _other_options(
+    network: LoweredNetwork, options: CompileOptions, sram_budget: int | None, flash_budget: int | None
+) -> Iterator[Variant]:
+    """Options that may make the network smaller, for a network that does not fit."""
+
+    def compiled(network: LoweredNetwork, options: CompileOptions) -> Report:
+        plan = plan_within(network.program, options, sram_budget)
+        return finish(network, plan, options, sram_budget, flash_budget).report
+
+    if options.goal is not Goal.SRAM:
+        yield "--optimize sram", lambda: compiled(network, replace(options, goal=Goal.SRAM))
+    if options.keep_input:
+        yield "without --keep-input", lambda: compiled(network, replace(options, keep_input=False))
+    if network.base is not None and options.exits.mode != "final":
+        quantized = quantize(network.base, network.calibration, options.method)
+        program = prepare(lower(quantized, network.program.name), options.target.core)
+        alone = replace(network, heads=(), base=None, quantized=quantized, program=program)
+        if len(program.calls) < len(network.program.calls):
+            yield "--exits final", lambda: compiled(alone, options)
 
 
-def _sample(program: Program, model: ir.Model, calibration: Calibration | None) -> Sequence[Int8Array]:
+def _boards(network: LoweredNetwork, options: CompileOptions) -> Iterator[Variant]:
+    """The network on boards, those with the least SRAM first."""
+    boards = (find_target(name) for name in target_names())
+    for board in sorted((b for b in boards if b.sram_bytes), key=lambda b: (b.sram_bytes, b.flash_bytes)):
+
+        def compiled(board: Target = board) -> Report:
+            there = replace(options, target=board)
+            program = prepare(lower(network.quantized, network.program.name), board.core)
+            plan = plan_within(program, there, board.sram_bytes)
+            moved = replace(network, program=program)
+            return finish(moved, plan, there, board.sram_bytes, board.flash_bytes).report
+
+        yield f"--target {board.name}", compiled
+
+
+def example_sample(network: LoweredNetwork, program: Program) -> Sequence[Int8Array]:
     """One input for example/main.c: the first calibration sample, else the zero points."""
+    model, calibration = network.loaded.model, network.calibration
     ports = [PortInfo.of(port) for port in program.inputs]
     if is_quantized(model) and (calibration is None or _is_random(calibration)):
         return [np.full(port.size, port.zero_point, np.int8) for port in ports]
@@ -340,6 +453,8 @@ def _warnings(loaded: LoadedModel, calibration: Calibration | None) -> tuple[str
 
 
 def _parameters(call: Call) -> int:
+    if isinstance(call, RowRegion):
+        return sum(map(_parameters, call.calls))
     arrays = call.constants()
     return sum(int(arrays[name].size) for name in ("weights", "bias") if name in arrays)
 

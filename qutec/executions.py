@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,22 +16,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qutec.build import Build, stored_inputs
+from qutec.build import NETWORK_FOLDER, Build, stored_inputs
 from qutec.calibrate import read_arrays
 from qutec.dispatch import ONNX_RUNTIME
 from qutec.errors import UsageError
 from qutec.ports import PortInfo
 from qutec.program import Int8Array, StoredArray
 from qutec.quantize import Calibration
-from qutec.simulate import Compiler, Emulation, Emulator, Image, build_host, build_image, run_image, run_many
-from qutec.targets import parse_size
+from qutec.shared import Calibrations, SharedBuild, calibrations
+from qutec.simulate import Compiler, Emulation, Emulator, build_host, build_image, run_image, run_many
+from qutec.simulate.turns import build_turns, run_in_turn
+from qutec.targets import Core, parse_size
 from qutec.targets import target as find_target
-from qutec.verify import verify_outputs
+from qutec.verify import Execution, verify_outputs
 
-__all__ = ["RunResult", "read_report", "run_project", "verify_build"]
+__all__ = [
+    "RunResult",
+    "network_folder",
+    "read_report",
+    "run_project",
+    "verify_build",
+    "verify_shared_build",
+]
 
-_ARM_STACK_BYTES = 512
-"""What Arm's kernels take more of the stack than the bundled ones, whose stack the report states."""
 _SAMPLES = 8
 """Inputs that `verify_build` compares, half of them from the calibration data where there is any."""
 
@@ -100,6 +108,8 @@ def run_project(
     DataError, ToolMissingError, EmulationError.
     """
     report = read_report(project)
+    if "networks" in report:
+        project = network_folder(project, None)
     if report.get("target") == ONNX_RUNTIME:
         raise UsageError(f"'{project}' is a build for ONNX Runtime: `qutec profile` runs its model.onnx")
     inputs, outputs = ([PortInfo.from_json(e) for e in report[key]] for key in ("inputs", "outputs"))
@@ -124,53 +134,150 @@ def run_project(
     return RunResult(target.name, emulation, real, layers, image.flash_bytes)
 
 
+def network_folder(project: Path, network: str | None) -> Path:
+    """The folder of one network: the project itself, or what a project of several keeps for the one named.
+
+    Raises UsageError where the project has no such network, or several and none is named.
+    """
+    report = read_report(project)
+    parts = report.get("networks")
+    names = [str(part["symbol_prefix"]) for part in parts] if parts else [str(report.get("symbol_prefix"))]
+    if network is None and parts:
+        raise UsageError(
+            f"'{project}' holds {len(names)} networks: {', '.join(names)}; choose one with --network"
+        )
+    if network is not None and network not in names:
+        raise UsageError(f"'{project}' has no network '{network}'; there is: {', '.join(names)}")
+    return project / NETWORK_FOLDER / str(network) if parts else project
+
+
 def verify_build(
     build: Build, calibration: Calibration | None = None, *, cmsis_nn: Path | None = None
 ) -> str:
     """Compare reference, host C and emulated C on several inputs, byte for byte; says what was compared.
 
-    The emulated SRAM has the size that was compiled for, else what the report says is needed, and with Arm's
-    library room for the deeper stack of its kernels; cores that Unicorn lacks run in QEMU. With `cmsis_nn`
+    The emulated SRAM has the size that was compiled for, else what the report says is needed, with Arm's
+    library where that is linked; cores that Unicorn lacks run in QEMU. With `cmsis_nn`
     both C executions are repeated with Arm's library. Raises VerificationError, ToolMissingError,
     EmulationError.
     """
     stored = _inputs(build, calibration)
     ports = [PortInfo.of(port) for port in build.program.inputs]
-    outputs = [PortInfo.of(port) for port in build.program.outputs]
     reference = build.run_int8({p.name: s for p, s in zip(ports, stored, strict=True)})
-    count = len(stored[0])
-    samples = [
-        [port.to_memory(values[i]) for port, values in zip(ports, stored, strict=True)] for i in range(count)
-    ]
-
-    def in_onnx_order(results: list[tuple[Int8Array, ...]]) -> list[StoredArray]:
-        return [
-            np.stack([port.from_memory(result[k]).reshape(-1) for result in results])
-            for k, port in enumerate(outputs)
-        ]
-
-    def emulated(image: Image, sram_bytes: int) -> list[StoredArray]:
-        return in_onnx_order(run_many(image, samples, sram_bytes=sram_bytes, emulator=emulator))
-
-    core = build.target.core
+    samples = _in_memory_order(build, stored)
+    core, report = build.target.core, build.report
     emulator: Emulator = "qemu" if core.mve else "unicorn"
-    sram = build.report.sram_budget_bytes or build.report.sram_bytes
-    libraries = [None, cmsis_nn] if cmsis_nn is not None else [None]
     with tempfile.TemporaryDirectory(prefix="qutec-verify-") as folder:
         project = build.save(Path(folder) / "net")
-        executions = {}
-        for library in libraries:
+        executions: dict[str, Execution] = {}
+        for library in [None, cmsis_nn] if cmsis_nn is not None else [None]:
             suffix = " with Arm's CMSIS-NN" if library else ""
-            host, image = build_host(project, cmsis_nn=library), build_image(project, core, cmsis_nn=library)
-            executions[f"host C{suffix}"] = lambda host=host: in_onnx_order(host.run_many(samples))
-            available = sram if library is None else sram + _ARM_STACK_BYTES
-            executions[f"{core.name} in {emulator}{suffix}"] = partial(emulated, image, available)
+            needed = report.sram_bytes if library is None else report.sram_arm_bytes
+            # Arm's kernels may want more than there is on the target; the report says so.
+            sram = max(report.sram_budget_bytes or needed, needed)
+            executions[f"host C{suffix}"] = partial(_host_outputs, build, project, library, samples)
+            executions[f"{core.name} in {emulator}{suffix}"] = partial(
+                _emulated_outputs, build, project, library, samples, sram, emulator
+            )
         verify_outputs(
-            [port.name for port in outputs],
-            [values.reshape(count, -1) for values in reference.values()],
+            [port.name for port in build.program.outputs],
+            [values.reshape(len(samples), -1) for values in reference.values()],
             executions,
         )
-    return f"{count} inputs: reference = {' = '.join(executions)}"
+    return f"{len(samples)} inputs: reference = {' = '.join(executions)}"
+
+
+def verify_shared_build(
+    build: SharedBuild, calibration: Calibrations = None, *, cmsis_nn: Path | None = None
+) -> str:
+    """As `verify_build`, for networks that share an arena: on the emulated core they run in turn.
+
+    The emulated SRAM is that of the report for all networks together, and the arena is overwritten with noise
+    before each inference. On cores that Unicorn lacks each network runs alone, in QEMU.
+    """
+    target = find_target(build.report.target)
+    data = calibrations(calibration, len(build.networks))
+    stored = [_inputs(one, own) for one, own in zip(build.networks.values(), data, strict=True)]
+    libraries = [None, cmsis_nn] if cmsis_nn is not None else [None]
+    said = []
+    with tempfile.TemporaryDirectory(prefix="qutec-verify-") as folder:
+        project = build.save(Path(folder) / "networks")
+        for library in libraries:
+            suffix = " with Arm's CMSIS-NN" if library else ""
+            needed = build.report.sram_bytes if library is None else build.report.sram_arm_bytes
+            sram = max(build.report.sram_budget_bytes or needed, needed)
+            turns = None if target.core.mve else _turns(build, stored, project, target.core, library, sram)
+            for number, (prefix, one) in enumerate(build.networks.items()):
+                own = project / NETWORK_FOLDER / prefix
+                samples = _in_memory_order(one, stored[number])
+                executions = {
+                    f"{prefix}, host C{suffix}": partial(_host_outputs, one, own, library, samples),
+                    f"{prefix}, {target.core.name}{suffix}": partial(_from_turns, one, turns, number)
+                    if turns is not None
+                    else partial(_emulated_outputs, one, own, library, samples, sram, "qemu"),
+                }
+                ports = [PortInfo.of(port) for port in one.program.inputs]
+                expected = one.run_int8({p.name: s for p, s in zip(ports, stored[number], strict=True)})
+                verify_outputs(
+                    [port.name for port in one.program.outputs],
+                    [values.reshape(len(samples), -1) for values in expected.values()],
+                    executions,
+                )
+            how = "each alone in qemu" if turns is None else f"in turn on {sram:,} bytes of SRAM in unicorn"
+            said.append(f"host C{suffix} = {target.core.name} {how}{suffix}")
+    return f"{len(build.networks)} networks, {_SAMPLES} inputs each: reference = {' = '.join(said)}"
+
+
+def _turns(
+    build: SharedBuild,
+    stored: Sequence[list[Int8Array]],
+    project: Path,
+    core: Core,
+    cmsis_nn: Path | None,
+    sram_bytes: int,
+) -> list[list[tuple[Int8Array, ...]]]:
+    """Outputs [round][network][port] of all networks in turn, as many rounds as there are samples."""
+    samples = [_in_memory_order(one, own) for one, own in zip(build.networks.values(), stored, strict=True)]
+    rounds = [[own[r] for own in samples] for r in range(len(samples[0]))]
+    return run_in_turn(build_turns(project, core, cmsis_nn=cmsis_nn), rounds, sram_bytes=sram_bytes)
+
+
+def _in_memory_order(build: Build, stored: list[Int8Array]) -> list[list[Int8Array]]:
+    ports = [PortInfo.of(port) for port in build.program.inputs]
+    return [
+        [port.to_memory(values[i]) for port, values in zip(ports, stored, strict=True)]
+        for i in range(len(stored[0]))
+    ]
+
+
+def _in_onnx_order(build: Build, results: list[tuple[Int8Array, ...]]) -> list[StoredArray]:
+    outputs = [PortInfo.of(port) for port in build.program.outputs]
+    return [
+        np.stack([port.from_memory(result[k]).reshape(-1) for result in results])
+        for k, port in enumerate(outputs)
+    ]
+
+
+def _from_turns(build: Build, turns: list[list[tuple[Int8Array, ...]]], number: int) -> list[StoredArray]:
+    return _in_onnx_order(build, [outputs[number] for outputs in turns])
+
+
+def _host_outputs(
+    build: Build, project: Path, cmsis_nn: Path | None, samples: list[list[Int8Array]]
+) -> list[StoredArray]:
+    return _in_onnx_order(build, build_host(project, cmsis_nn=cmsis_nn).run_many(samples))
+
+
+def _emulated_outputs(
+    build: Build,
+    project: Path,
+    cmsis_nn: Path | None,
+    samples: list[list[Int8Array]],
+    sram_bytes: int,
+    emulator: Emulator,
+) -> list[StoredArray]:
+    image = build_image(project, build.target.core, cmsis_nn=cmsis_nn)
+    return _in_onnx_order(build, run_many(image, samples, sram_bytes=sram_bytes, emulator=emulator))
 
 
 def _inputs(build: Build, calibration: Calibration | None) -> list[Int8Array]:

@@ -1,18 +1,28 @@
 """Backend for Cortex-M: C99 that calls the CMSIS-NN API, with bundled kernels that implement it."""
 
-from qutec.backends.cmsis_nn.cost import code_bytes, stack_bytes
+from qutec.backends.cmsis_nn.cost import arm_stack_bytes, code_bytes, shared_code_bytes, stack_bytes
 from qutec.backends.cmsis_nn.prepare import prepare
-from qutec.backends.cmsis_nn.project import EmittedProject, Provenance, emit_project
+from qutec.backends.cmsis_nn.project import (
+    EmittedNetwork,
+    EmittedProject,
+    Provenance,
+    emit_network,
+    emit_project,
+)
 from qutec.backends.cmsis_nn.result_api import context_bytes
 from qutec.backends.cmsis_nn.scratch import scratch_bytes
 
 __all__ = [
+    "EmittedNetwork",
     "EmittedProject",
     "Provenance",
+    "arm_stack_bytes",
     "code_bytes",
     "context_bytes",
+    "emit_network",
     "emit_project",
     "prepare",
     "scratch_bytes",
+    "shared_code_bytes",
     "stack_bytes",
 ]

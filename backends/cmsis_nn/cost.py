@@ -1,14 +1,14 @@
 """Flash that the code takes and stack that it uses: figures measured, not compiled, at compile time.
 
 The tables come from `python -m benchmarks.code_size`, which builds networks of each kind of call, weighs
-them with arm-none-eabi-gcc -O3 and runs them on painted stacks. They are estimates for the report, for the
-bundled kernels; `qutec run` measures the real image.
+them with arm-none-eabi-gcc -O3 and runs them on painted stacks. They are estimates for the report: code of
+the bundled kernels, and the stack with these or with Arm's library; `qutec run` measures the real image.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from qutec.backends.cmsis_nn.kernel_index import kernel_files
 from qutec.program import Call, RowRegion
 from qutec.targets import Core
 
-__all__ = ["code_bytes", "stack_bytes"]
+__all__ = ["arm_stack_bytes", "code_bytes", "shared_code_bytes", "stack_bytes"]
 
 
 _STACK_MARGIN = 32
@@ -62,9 +62,9 @@ def _frame(region: RowRegion | None) -> int:
 
 
 @cache
-def _table() -> dict[str, Any]:
-    text = (Path(__file__).parent / "code_size.json").read_text(encoding="utf-8")
-    table: dict[str, Any] = json.loads(text)
+def _table(name: str) -> dict[str, Any]:
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
+    table: dict[str, Any] = json.loads(text)["cores"]
     return table
 
 
@@ -73,20 +73,36 @@ def code_bytes(calls: Sequence[Call], core: Core) -> int:
 
     Counts what the calls need of the compiler's own libraries, such as memcpy.
     """
-    sizes = _table()["cores"][core.name]
-    kinds = [type(call).__name__ for call in _kernel_calls(calls)]
-    regions = [call for call in calls if isinstance(call, RowRegion)]
-    loops = sum(_REGION_CODE_BYTES + _ROW_CODE_BYTES * len(region.calls) for region in regions)
-    sources = [name for name in kernel_files(calls) if name.endswith(".c")]
+    return shared_code_bytes([calls], core)
+
+
+def shared_code_bytes(networks: Sequence[Sequence[Call]], core: Core) -> int:
+    """The same for several networks in one program, which links a kernel once, whoever calls it."""
+    sizes = _table("code_size.json")[core.name]
+    own = 0
+    library: dict[str, int] = {}
+    for calls in networks:
+        kinds = [type(call).__name__ for call in _kernel_calls(calls)]
+        regions = [call for call in calls if isinstance(call, RowRegion)]
+        loops = sum(_REGION_CODE_BYTES + _ROW_CODE_BYTES * len(region.calls) for region in regions)
+        own += sizes["fixed"] + loops + sum(sizes["calls"][kind] for kind in kinds)
+        library |= {name: size for kind in kinds for name, size in sizes["library"][kind].items()}
+    every = [call for calls in networks for call in calls]
+    sources = [name for name in kernel_files(every) if name.endswith(".c")]
     kernels = sum(_ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name] for name in sources)
-    library = {name: size for kind in kinds for name, size in sizes["library"][kind].items()}
-    return int(
-        sizes["fixed"] + loops + kernels + sum(sizes["calls"][kind] for kind in kinds) + sum(library.values())
-    )
+    return int(own + kernels + sum(library.values()))
 
 
 def stack_bytes(calls: Sequence[Call], core: Core) -> int:
     """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes."""
-    stack = _table()["cores"][core.name]["stack"]
+    return _stack(calls, _table("code_size.json")[core.name]["stack"])
+
+
+def arm_stack_bytes(calls: Sequence[Call], core: Core) -> int:
+    """The same where Arm's library is linked in place of the bundled kernels."""
+    return _stack(calls, _table("arm_stack.json")[core.name])
+
+
+def _stack(calls: Sequence[Call], stack: Mapping[str, int]) -> int:
     deepest = max((stack[type(call).__name__] + _frame(region) for call, region in _framed(calls)), default=0)
     return int(-(-(deepest + stack["fixed"] + _STACK_MARGIN) // 16) * 16)

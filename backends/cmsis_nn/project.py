@@ -19,7 +19,19 @@ from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
 from qutec.program import ExitCheck, Int8Array, Port, Program
 
-__all__ = ["EmittedProject", "Provenance", "emit_project"]
+__all__ = [
+    "ArenaDeclaration",
+    "EmittedNetwork",
+    "EmittedProject",
+    "Provenance",
+    "cmake_list",
+    "emit_network",
+    "emit_project",
+    "filled",
+    "kernel_texts",
+    "kernel_values",
+    "prefixed",
+]
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _QUTE_CALL = re.compile(r"\bqute_\w+\(")
@@ -45,6 +57,29 @@ class EmittedProject:
     weights_bytes: int
 
 
+@dataclass(frozen=True)
+class ArenaDeclaration:
+    """The static arena that the header of a network names, and where it is declared."""
+
+    name: str
+    include: str = ""
+    """A line that includes another header, with its line break."""
+    declaration: str = ""
+    """Lines at the end of the network's own header, with their line break."""
+
+
+@dataclass(frozen=True)
+class EmittedNetwork:
+    """The files of one network, without what a project has once, and what the templates of that ask for."""
+
+    prefix: str
+    files: dict[str, str]
+    kernels: tuple[str, ...]
+    """Names of the bundled kernels that it needs."""
+    values: dict[str, str]
+    weights_bytes: int
+
+
 def emit_project(
     program: Program,
     plan: Plan,
@@ -57,6 +92,43 @@ def emit_project(
 
     `prefix` is a C identifier that starts every symbol; `sample` has one flat int8 array for each input,
     in memory order, for example/main.c. The same arguments give the same bytes.
+    """
+    name = f"{prefix}_default_arena"
+    lines = [
+        "/* An arena of the right size and alignment; takes memory only in programs that use it. */",
+        f"extern uint8_t {name}[{prefix.upper()}_ARENA_BYTES];\n",
+    ]
+    arena = ArenaDeclaration(name, declaration="\n".join(lines))
+    network = emit_network(program, plan, scratch, prefix, provenance, sample, arena)
+    values = {
+        **network.values,
+        "arena_header": f"{prefix}.h",
+        "sources": cmake_list([f"{prefix}{part}.c" for part in ("", "_arena", "_check", "_weights")]),
+    }
+    files = {
+        **network.files,
+        f"{prefix}_arena.c": filled("network_arena.c.in", values),
+        "CMakeLists.txt": filled("CMakeLists.txt.in", values),
+        "example/main.c": filled("main.c.in", values),
+        "example/sample_input.h": filled("sample_input.h.in", values),
+        **kernel_texts(network.kernels),
+    }
+    return EmittedProject(prefix, files, network.weights_bytes)
+
+
+def emit_network(
+    program: Program,
+    plan: Plan,
+    scratch: Sequence[int],
+    prefix: str,
+    provenance: Provenance,
+    sample: Sequence[Int8Array],
+    arena: ArenaDeclaration,
+    sample_name: str = "sample_input",
+) -> EmittedNetwork:
+    """The network's own files, for a project of its own or one that it shares; see `emit_project`.
+
+    `sample_name` begins the names of the arrays in the example that hold the sample.
     """
     const_data = ConstData(prefix)
     writer = CallWriter(program, dict(plan.offsets), const_data)
@@ -72,8 +144,8 @@ def emit_project(
     values = {
         "prefix": prefix,
         "PREFIX": prefix.upper(),
-        "head": _prefixed(" * ", head),
-        "cmake_head": _prefixed("# ", head),
+        "head": prefixed(" * ", head),
+        "cmake_head": prefixed("# ", head),
         "sha256": provenance.model_sha256,
         "arena_bytes": str(plan.arena_bytes),
         "arena_align": str(plan.alignment.arena),
@@ -99,26 +171,37 @@ def emit_project(
         "checks": f"{checks}\n" if checks else "",
         "declarations": const_data.declarations(),
         "definitions": const_data.definitions(),
-        "samples": _samples(prefix, sample),
-        "copies": _sample_copies(prefix, program),
+        "samples": _samples(prefix, sample, sample_name),
+        "copies": _sample_copies(prefix, program, sample_name),
         "prints": _prints(prefix, program),
-        "bundled_kernels": _cmake_list(kernels),
-        "own_kernels": _cmake_list([name for name in kernels if name in own_sources(KERNEL_DIRECTORY)]),
+        "arena": arena.name,
+        "arena_include": arena.include,
+        "arena_declaration": arena.declaration,
+        **kernel_values(kernels),
     }
     files = {
-        f"{prefix}.h": _filled("network.h.in", values),
-        f"{prefix}.c": _filled("network.c.in", values),
-        f"{prefix}_check.c": _filled("network_check.c.in", values),
-        f"{prefix}_arena.c": _filled("network_arena.c.in", values),
-        f"{prefix}_weights.h": _filled("weights.h.in", values),
-        f"{prefix}_weights.c": _filled("weights.c.in", values),
-        "CMakeLists.txt": _filled("CMakeLists.txt.in", values),
-        "example/main.c": _filled("main.c.in", values),
-        "example/sample_input.h": _filled("sample_input.h.in", values),
+        f"{prefix}.h": filled("network.h.in", values),
+        f"{prefix}.c": filled("network.c.in", values),
+        f"{prefix}_check.c": filled("network_check.c.in", values),
+        f"{prefix}_weights.h": filled("weights.h.in", values),
+        f"{prefix}_weights.c": filled("weights.c.in", values),
     }
-    for name in kernels:
-        files[f"kernels/{name}"] = (KERNEL_DIRECTORY / name).read_text(encoding="utf-8")
-    return EmittedProject(prefix, files, const_data.array_bytes)
+    return EmittedNetwork(prefix, files, tuple(kernels), values, const_data.array_bytes)
+
+
+def kernel_values(kernels: Sequence[str]) -> dict[str, str]:
+    """What CMakeLists.txt says of these kernels: all of them, and those to link next to Arm's library."""
+    sources = [f"kernels/{name}" for name in kernels if name.endswith(".c")]
+    own = {f"kernels/{name}" for name in own_sources(KERNEL_DIRECTORY)}
+    return {
+        "bundled_kernels": cmake_list(sources),
+        "own_kernels": cmake_list([name for name in sources if name in own]),
+    }
+
+
+def kernel_texts(kernels: Sequence[str]) -> dict[str, str]:
+    """The kernels' files by their path in a project."""
+    return {f"kernels/{name}": (KERNEL_DIRECTORY / name).read_text(encoding="utf-8") for name in kernels}
 
 
 def _own_includes(functions: Sequence[str]) -> str:
@@ -131,7 +214,8 @@ def _own_includes(functions: Sequence[str]) -> str:
     return "".join(f'#include "{header}"\n' for header in headers)
 
 
-def _filled(template: str, values: dict[str, str]) -> str:
+def filled(template: str, values: dict[str, str]) -> str:
+    """A template with its values."""
     text = (_TEMPLATES / template).read_text(encoding="utf-8")
     return Template(text).substitute(values)
 
@@ -145,7 +229,8 @@ def _head(provenance: Provenance) -> list[str]:
     ]
 
 
-def _prefixed(prefix: str, lines: Sequence[str]) -> str:
+def prefixed(prefix: str, lines: Sequence[str]) -> str:
+    """Lines that all begin with the same mark, of a comment."""
     return "\n".join(prefix + line for line in lines)
 
 
@@ -154,8 +239,9 @@ def _paragraph(text: str) -> str:
     return f"{text}\n\n" if text else ""
 
 
-def _cmake_list(kernels: Sequence[str]) -> str:
-    return "".join(f"\n    kernels/{name}" for name in kernels if name.endswith(".c"))
+def cmake_list(sources: Sequence[str]) -> str:
+    """Files as arguments of a CMake command, one a line."""
+    return "".join(f"\n    {name}" for name in sources)
 
 
 def _function_name(index: int, kind: str) -> str:
@@ -240,9 +326,9 @@ def _order_words(port: Port) -> str:
     return "permuted: see report.json"
 
 
-def _sample_copies(prefix: str, program: Program) -> str:
+def _sample_copies(prefix: str, program: Program, name: str) -> str:
     return "\n".join(
-        f"    memcpy({prefix}_input(&context, {i}), sample_input_{i}, {prefix.upper()}_INPUT_{i}_BYTES);"
+        f"    memcpy({prefix}_input(&context, {i}), {name}_{i}, {prefix.upper()}_INPUT_{i}_BYTES);"
         for i in range(len(program.inputs))
     )
 
@@ -271,9 +357,9 @@ def _print(prefix: str, index: int, port: Port) -> str:
     )
 
 
-def _samples(prefix: str, sample: Sequence[npt.NDArray[np.int8]]) -> str:
+def _samples(prefix: str, sample: Sequence[npt.NDArray[np.int8]], name: str) -> str:
     size = f"{prefix.upper()}_INPUT_{{}}_BYTES"
     return "\n\n".join(
-        f"static const int8_t sample_input_{i}[{size.format(i)}] = {{\n{array_rows(data)}\n}};"
+        f"static const int8_t {name}_{i}[{size.format(i)}] = {{\n{array_rows(data)}\n}};"
         for i, data in enumerate(sample)
     )

@@ -63,13 +63,18 @@ def evaluate_command(
     false_alarms: Annotated[
         float, typer.Option(help="Share of clean windows, for the monitor without --corrupted.")
     ] = 0.01,
+    network: Annotated[
+        str | None,
+        typer.Option(help="Which network of a build that several share.", show_default=False),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure accuracy, calibration and detection of a trained network or a build."""
     from qutec.evaluate import evaluate
+    from qutec.executions import network_folder
 
     evaluation = evaluate(
-        model,
+        network_folder(model, network) if network is not None else model,
         data,
         corrupted=corrupted or (),
         ood=ood,

@@ -21,7 +21,7 @@ from qutec.backends.cmsis_nn import prepare
 from qutec.build import stored_inputs
 from qutec.calibrate import load_samples
 from qutec.errors import UnsupportedModelError, UsageError, VerificationError
-from qutec.executions import read_report
+from qutec.executions import network_folder, read_report
 from qutec.heads import is_head_node
 from qutec.ingest.source import read_source
 from qutec.lower import lower
@@ -254,6 +254,8 @@ def read_build(folder: Path) -> SavedBuild:
         ModelError: model.onnx is damaged.
     """
     report = read_report(folder)
+    if "networks" in report:
+        network_folder(folder, None)
     try:
         name, target = str(report["model"]["name"]), find_target(str(report["target"]))
         heads, warnings = (tuple(map(str, report[key])) for key in ("heads", "warnings"))

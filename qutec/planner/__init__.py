@@ -13,7 +13,7 @@ from qutec.planner.flow import Sharing
 from qutec.planner.misfit import explain_misfit
 from qutec.planner.network import LAYERWISE, Goal, PlannedNetwork, plan_network
 from qutec.planner.overlap import Overlap, pointwise_block, safe_overlap
-from qutec.planner.plan import Alignment, Allocation, PinError, Plan, PlanError, Technique
+from qutec.planner.plan import Alignment, Allocation, PinError, Plan, PlanError, Scope, Technique
 from qutec.planner.validate import validate_plan
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Plan",
     "PlanError",
     "PlannedNetwork",
+    "Scope",
     "Sharing",
     "Technique",
     "access_order",

@@ -21,7 +21,9 @@ What was read in Arm's sources:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -40,8 +42,10 @@ from qutec.program import (
     MaxPool2D,
     Move,
     Mul,
+    RowRegion,
     Softmax,
 )
+from qutec.program.row_schedule import row_schedule, turns_taken
 from qutec.targets import Core
 
 __all__ = ["PIXELS_IN_FLIGHT", "AccessOrder", "Ranges", "access_order", "is_pointwise"]
@@ -114,6 +118,8 @@ def access_order(call: Call, core: Core | None = None) -> AccessOrder:
             return _copy(call)
         case Concat():
             return _concat(call)
+        case RowRegion() if len(call.writes) == 1:
+            return _region(call)
         case _:
             return _one_step(call)
 
@@ -230,3 +236,45 @@ def _convolution(call: Conv2D) -> AccessOrder:
     last = np.where(empty, first, last)
     read = np.stack([first.ravel(), last.ravel()], axis=1) * channels
     return AccessOrder(_blocks(out_height * out_width, out_channels), (read,), PIXELS_IN_FLIGHT - 1)
+
+
+@lru_cache(maxsize=512)
+def _region(region: RowRegion) -> AccessOrder:
+    """Turn after turn: a turn reads its windows, and writes its row of the output where it makes one.
+
+    A passing row that is made in the next row of the output is written there before the call that makes the
+    output has its turn.
+    """
+    schedule = row_schedule(region)
+    (written,) = region.writes
+    maker = next(n for n, stage in enumerate(schedule.stages) if stage.call.output == written)
+    rows_within = {
+        n
+        for n, stage in enumerate(schedule.stages)
+        if (held := schedule.held.get(stage.call.output.buffer)) is not None and held.within == written.buffer
+    }
+    row_bytes = schedule.stages[maker].row_bytes
+    sources = {tensor.buffer: k for k, tensor in enumerate(region.reads)}
+    taken = [0] * len(schedule.stages)
+    writes: list[tuple[int, int]] = []
+    reads: list[list[tuple[int, int]]] = [[] for _ in sources]
+    for number in turns_taken(region, schedule):
+        stage = schedule.stages[number]
+        done = schedule.stages[maker].made(taken[maker])
+        made = done + 1 if number in rows_within else done
+        if number == maker:
+            made = stage.made(taken[maker] + 1)
+        writes.append((done * row_bytes, made * row_bytes))
+        windows = {window.buffer: window for window in stage.windows}
+        for name, k in sources.items():
+            ranges = (0, 0)
+            if name in windows:
+                first, end = windows[name].of(taken[number])
+                ranges = first * windows[name].row_bytes, end * windows[name].row_bytes
+            reads[k].append(ranges)
+        taken[number] += 1
+    return AccessOrder(_ranges(writes), tuple(map(_ranges, reads)), 0)
+
+
+def _ranges(found: Sequence[tuple[int, int]]) -> Ranges:
+    return np.array(found, dtype=np.int64).reshape(-1, 2)

@@ -17,7 +17,7 @@ from qutec.planner.conflicts import Conflict
 from qutec.planner.flow import Flow
 from qutec.planner.problem import Item
 
-__all__ = ["certain_conflicts", "last_readers"]
+__all__ = ["certain_conflicts", "last_readers", "masks", "reach"]
 
 
 def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
@@ -41,8 +41,8 @@ def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
     for ends in (flow.is_input, flow.held):
         for i, j in combinations([b for b, is_there in enumerate(ends) if is_there], 2):
             apart(i, j)
-    ancestors, descendants = _reach(flow)
-    users, writers = _masks(flow)
+    ancestors, descendants = reach(flow)
+    users, writers = masks(flow)
     for call in range(flow.calls):
         targets = flow.writes[call]
         later = descendants[call]
@@ -85,8 +85,8 @@ def last_readers(flow: Flow) -> list[Flow]:
     A buffer that one call may overlap and that others may still read after it is in doubt; in each part
     another of its readers is the last.
     """
-    _, descendants = _reach(flow)
-    users, _ = _masks(flow)
+    _, descendants = reach(flow)
+    users, _ = masks(flow)
     doubtful = (
         pair.source
         for call, pairs in enumerate(flow.near)
@@ -116,7 +116,7 @@ def last_readers(flow: Flow) -> list[Flow]:
     ]
 
 
-def _reach(flow: Flow) -> tuple[list[int], list[int]]:
+def reach(flow: Flow) -> tuple[list[int], list[int]]:
     """For each call the calls that must come before it and after it, as bits."""
     order = list(TopologicalSorter(dict(enumerate(flow.before))).static_order())
     ancestors, descendants = [0] * flow.calls, [0] * flow.calls
@@ -129,7 +129,7 @@ def _reach(flow: Flow) -> tuple[list[int], list[int]]:
     return ancestors, descendants
 
 
-def _masks(flow: Flow) -> tuple[list[int], list[int]]:
+def masks(flow: Flow) -> tuple[list[int], list[int]]:
     """The calls that use each buffer, and those that write it."""
     users, writers = [0] * len(flow.sizes), [0] * len(flow.sizes)
     for call in range(flow.calls):

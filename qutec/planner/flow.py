@@ -13,7 +13,7 @@ from qutec.planner.plan import Alignment, PinError, PlanError
 from qutec.program import Buffer, BufferKind, Call, ExitCheck, Indices, Program, Tensor
 from qutec.targets import Core
 
-__all__ = ["Flow", "Nearness", "Sharing", "build_flow", "most_shared"]
+__all__ = ["Flow", "Nearness", "Sharing", "build_flow", "most_shared", "nearness"]
 
 
 class Sharing(IntEnum):
@@ -130,7 +130,9 @@ def build_flow(
         writes=writes,
         scratch=tuple(scratch),
         before=_predecessors(program, reads, writes, buffers),
-        near=tuple(_near(call, number, buffers, sharing, core, alignment.granule) for call in program.calls),
+        near=tuple(
+            nearness(call, number, buffers, sharing, core, alignment.granule) for call in program.calls
+        ),
         alignment=alignment,
         pinned=_pinned(pinned or {}, used, alignment),
     )
@@ -268,7 +270,7 @@ class _Regions:
         return self._touched[i, name]
 
 
-def _near(
+def nearness(
     call: Call,
     number: Mapping[str, int],
     buffers: Sequence[Buffer],

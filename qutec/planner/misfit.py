@@ -8,6 +8,7 @@ from qutec.program import Program
 __all__ = ["explain_misfit"]
 
 _LISTED = 5
+_NAME_LENGTH = 48
 
 
 def explain_misfit(program: Program, plan: Plan, available_bytes: int) -> str:
@@ -29,7 +30,12 @@ def explain_misfit(program: Program, plan: Plan, available_bytes: int) -> str:
 
 def _label(program: Program, call: int) -> str:
     layer = program.calls[call]
-    return f"call {call} ({layer.name}, {type(layer).__name__})"
+    return f"call {call} ({_short(layer.name)}, {type(layer).__name__})"
+
+
+def _short(name: str) -> str:
+    """Names of converted models are long, and differ at their ends."""
+    return name if len(name) <= _NAME_LENGTH else f"...{name[3 - _NAME_LENGTH :]}"
 
 
 def _too_large(program: Program, plan: Plan, available_bytes: int) -> list[str]:
@@ -60,8 +66,8 @@ def _peak(program: Program, plan: Plan, call: int) -> list[str]:
     lines = [f"Live at {_label(program, call)}, where the peak is:"]
     for a in sorted(live, key=lambda a: (-a.bytes, a.offset, a.first_use)):
         shared = next((b for b in live if _ends_under(b, a, call)), None)
-        in_place = f", over {shared.name}" if shared else ""
-        lines.append(f"  {a.bytes:>9} bytes  {a.name} ({_role(a, call)}{in_place})")
+        in_place = f", over {_short(shared.name)}" if shared else ""
+        lines.append(f"  {a.bytes:>9} bytes  {_short(a.name)} ({_role(a, call)}{in_place})")
     return lines
 
 
@@ -74,7 +80,7 @@ def _ends_under(one: Allocation, other: Allocation, call: int) -> bool:
 def _what_fits(plan: Plan, available_bytes: int) -> list[str]:
     lines = [f"An arena of {plan.arena_bytes} bytes would fit."]
     if plan.optimal:
-        return [f"{lines[0]} No order of calls and no placement needs less: that is proven."]
+        return [f"{lines[0]} No {plan.scope} needs less: that is proven."]
     lines.append(f"At least {plan.lower_bound_bytes} bytes are needed.")
     if plan.lower_bound_bytes <= available_bytes:
         lines.append("A longer search (--plan-seconds) may find a placement that fits.")

@@ -1,29 +1,26 @@
-"""Everything decided about a network's memory: the order of its calls, where outputs overlap inputs, and
-moves.
+"""Everything decided about a network's memory: which layers run row by row, the order of the calls, moves,
+where outputs overlap inputs.
 
-Kernels run from low to high addresses, so an output that overlaps its input lies below it, and a chain of
-calls drifts to the start of the arena. There a `Move` takes the buffer back up, at the price of a copy within
-the arena. Moves cost instructions (a fraction of a percent), all else is free, so they are made only where
-asked for: `Goal.SRAM` makes the arena as small as they can, and then leaves out those that it does not need;
-`Goal.SPEED` makes as few as the given limit needs, and none without a limit.
+Order and overlap are free. Moves cost a copy within the arena (a fraction of a percent of an inference), rows
+some calls more, so they are made only where asked for: `Goal.SRAM` takes what makes the arena smallest,
+`Goal.SPEED` the cheapest that meets the given limit, and none without a limit.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
 
 from qutec.planner.arena import DEFAULT_PLAN_SECONDS, Solution, solution_plan, solve
 from qutec.planner.concat_views import with_concat_views
 from qutec.planner.effort import Effort
-from qutec.planner.flow import Flow, Sharing, build_flow
-from qutec.planner.plan import Alignment, PinError, Plan, Technique
-from qutec.planner.regions import cheapest_regions, smallest_regions, with_regions
+from qutec.planner.flow import Sharing
+from qutec.planner.joint import RowPlans
+from qutec.planner.moves import Candidate, Solver
+from qutec.planner.plan import Alignment, PinError, Plan, Scope, Technique
 from qutec.planner.validate import validate_plan
-from qutec.program import Buffer, BufferKind, Call, Move, Program, Tensor
+from qutec.program import Program, RowRegion
 from qutec.targets import Core
 
 __all__ = ["LAYERWISE", "Goal", "PlannedNetwork", "plan_network"]
@@ -51,15 +48,6 @@ class PlannedNetwork:
     program: Program
     scratch: tuple[int, ...]
     plan: Plan
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A program, and the best solution found for it; the order is not applied yet."""
-
-    program: Program
-    scratch: tuple[int, ...]
-    solution: Solution
 
 
 def plan_network(
@@ -93,59 +81,59 @@ def plan_network(
         PinError: two buffers are pinned onto each other, or a pin is impossible by itself.
     """
     _check_pinned(program, pinned or {})
-
-    def flow_of(program: Program, scratch: Sequence[int], sharing: Sharing) -> Flow:
-        return build_flow(
-            program,
-            scratch,
-            alignment=alignment,
-            sharing=sharing,
-            core=core,
-            keep_input=keep_input,
-            pinned=pinned,
-        )
-
+    solver = Solver(core, keep_input, alignment, pinned or {})
     effort = Effort.of_seconds(seconds)
-    techniques = [
-        _technique(name, solve(flow_of(program, scratch, sharing), effort.share(_TECHNIQUE_SHARE)))
-        for name, sharing in zip(LAYERWISE, (Sharing.NONE, Sharing.IN_PLACE), strict=True)
-    ]
-
-    def placed(program: Program, scratch: Sequence[int], effort: Effort, enough: int) -> _Candidate:
-        flow = flow_of(program, scratch, Sharing.OVERLAP)
-        return _Candidate(program, tuple(scratch), solve(flow, effort, enough))
-
-    def solved(program: Program, scratch: Sequence[int], effort: Effort, enough: int = 0) -> _Candidate:
-        viewed, viewed_scratch = with_concat_views(program, scratch)
-        if viewed is program:
-            return placed(program, scratch, effort, enough)
-        with_calls = placed(program, scratch, effort.share(0.5), enough)
-        without = placed(viewed, viewed_scratch, effort, enough)
-        # A call less is faster, so memory decides only where it grows.
-        grows = without.solution.arena_bytes > max(with_calls.solution.arena_bytes, enough)
-        return with_calls if grows else without
-
-    best = whole = solved(program, scratch, effort.share(0.5))
-    techniques.append(_technique("overlap", best.solution))
-    fits = arena_limit is not None and best.solution.arena_bytes <= arena_limit
-    if goal is Goal.SRAM or (arena_limit is not None and not fits):
-        wanted = None if goal is Goal.SRAM else arena_limit
-        moved = _moved(best, flow_of(program, scratch, Sharing.OVERLAP), wanted, effort, solved)
-        if moved is not best:
-            best = moved
-            techniques.append(_technique("moves", best.solution))
-        if goal is Goal.SRAM or best.solution.arena_bytes > (arena_limit or 0):
-            # In the order that needs least, branches of an exit stand where they leave the trunk.
-            ordered, sizes = _in_order(whole.program, whole.scratch, whole.solution.order)
-            chosen = _regions(ordered, sizes, arena_limit if goal is Goal.SPEED else None)
-            streamed = solved(*with_regions(ordered, sizes, chosen), effort.share(0.5)) if chosen else best
-            if streamed.solution.arena_bytes < best.solution.arena_bytes:
-                best = streamed
-                techniques.append(_technique("row by row", best.solution))
-    ordered, sizes = _in_order(best.program, best.scratch, best.solution.order)
-    plan = replace(solution_plan(ordered, best.solution), techniques=tuple(techniques))
+    limit = None if goal is Goal.SRAM else arena_limit
+    viewed, viewed_scratch = with_concat_views(program, scratch)
+    has_views = viewed is not program
+    found = _planned(solver, program, scratch, goal, limit, effort.share(0.5) if has_views else effort)
+    if has_views:
+        found = _better(found, _planned(solver, viewed, viewed_scratch, goal, limit, effort), limit)
+    ordered, sizes = _in_order(found.best)
+    plan = replace(
+        solution_plan(ordered, found.best.solution), techniques=tuple(found.techniques), scope=found.scope
+    )
     validate_plan(ordered, sizes, plan, core)
     return PlannedNetwork(ordered, sizes, plan)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the planner made of one program."""
+
+    best: Candidate
+    scope: Scope
+    techniques: list[Technique]
+
+
+def _planned(
+    solver: Solver, program: Program, scratch: Sequence[int], goal: Goal, limit: int | None, effort: Effort
+) -> _Found:
+    techniques = [
+        _technique(name, solve(solver.flow(program, scratch, sharing), effort.share(_TECHNIQUE_SHARE)))
+        for name, sharing in zip(LAYERWISE, (Sharing.NONE, Sharing.IN_PLACE), strict=True)
+    ]
+    best = solver.solved(program, scratch, effort.share(0.5))
+    techniques.append(_technique("overlap", best.solution))
+    scope = Scope.ORDER
+    if goal is Goal.SRAM or (limit is not None and best.arena_bytes > limit):
+        best, scope = _with_moves_and_rows(solver, best, limit, effort, techniques)
+    return _Found(best, scope, techniques)
+
+
+def _better(copied: _Found, viewed: _Found, limit: int | None) -> _Found:
+    """The smaller one, or the faster of two within the limit; a bound for both."""
+    bound = min(found.best.solution.lower_bound for found in (copied, viewed))
+    ranks = list(Scope)
+
+    def key(found: _Found) -> tuple[int, ...]:
+        if limit is not None and found.best.arena_bytes <= limit:
+            return (0, ranks.index(found.scope))
+        return (1, found.best.arena_bytes)
+
+    # A concatenation less is faster.
+    chosen = viewed if key(viewed) <= key(copied) else copied
+    return replace(chosen, best=chosen.best.bounded(bound))
 
 
 def _check_pinned(program: Program, pinned: Mapping[str, int]) -> None:
@@ -156,105 +144,39 @@ def _check_pinned(program: Program, pinned: Mapping[str, int]) -> None:
             raise PinError(f"{name} cannot be pinned: it is neither an input nor an output")
 
 
+def _with_moves_and_rows(
+    solver: Solver, whole: Candidate, limit: int | None, effort: Effort, techniques: list[Technique]
+) -> tuple[Candidate, Scope]:
+    """The cheapest candidate within `limit`, or the smallest: without one, or where none is within it.
+
+    Adds the techniques that save something.
+    """
+    moved = solver.moved(whole, effort.share(0.5), wanted=limit)
+    if moved.arena_bytes < whole.arena_bytes:
+        techniques.append(_technique("moves", moved.solution))
+    if limit is not None and moved.arena_bytes <= limit:
+        return moved, Scope.MOVES
+    # In the order that needs least, branches of an exit stand where they leave the trunk.
+    plans = RowPlans(solver, *_in_order(whole), moved)
+    best = plans.cheapest_within(limit, effort.share(0.5)) if limit is not None else None
+    scope = Scope.GIVEN_ROWS
+    if best is None:
+        best, scope = plans.smallest(effort), Scope.ROWS
+    if best.arena_bytes < moved.arena_bytes:
+        # What only fits a limit may well be larger than the smallest.
+        techniques.append(
+            Technique("row by row", best.arena_bytes, scope is Scope.ROWS and best.solution.optimal)
+        )
+    if not any(isinstance(call, RowRegion) for call in best.program.calls) and scope is Scope.GIVEN_ROWS:
+        scope = Scope.MOVES
+    return best, scope
+
+
 def _technique(name: str, solution: Solution) -> Technique:
     return Technique(name, solution.arena_bytes, solution.optimal)
 
 
-def _in_order(
-    program: Program, scratch: Sequence[int], order: Sequence[int]
-) -> tuple[Program, tuple[int, ...]]:
-    calls = tuple(program.calls[i] for i in order)
-    return replace(program, calls=calls), tuple(scratch[i] for i in order)
-
-
-def _regions(program: Program, scratch: Sequence[int], limit: int | None) -> tuple[tuple[int, int], ...]:
-    """The ranges of calls to run row by row: the cheapest that fit, or those with the smallest peak."""
-    found = cheapest_regions(program, scratch, limit) if limit is not None else None
-    return (found or smallest_regions(program, scratch)).regions
-
-
-def _moved(
-    without: _Candidate,
-    flow: Flow,
-    wanted: int | None,
-    effort: Effort,
-    solved: Callable[[Program, Sequence[int], Effort, int], _Candidate],
-) -> _Candidate:
-    """The candidate with the fewest moves found that need at most `wanted` bytes (None: as few as possible).
-
-    Halves of the moves are left out as long as the arena does not grow beyond what is wanted, large buffers
-    first. `without` itself where moves save nothing.
-    """
-
-    def made(names: Sequence[str], enough: int = 0) -> _Candidate:
-        changed = _with_moves(without.program, without.scratch, names)
-        return solved(*changed, effort.share(0.1 if enough else 0.5), enough)
-
-    names = _movable(flow)
-    best = made(names) if names else without
-    if best.solution.arena_bytes >= without.solution.arena_bytes:
-        return without
-    bound = best.solution.lower_bound
-    target = best.solution.arena_bytes
-    if wanted is not None and wanted > target:
-        target = wanted
-    kept = list(names)
-    pending = [list(names)]
-    while pending and not effort.spent:
-        group = pending.pop()
-        fewer = [name for name in kept if name not in group]
-        trial = made(fewer, target)
-        if trial.solution.arena_bytes <= target:
-            kept, best = fewer, trial
-        elif len(group) > 1:
-            half = len(group) // 2
-            pending += [group[half:], group[:half]]
-    # Leaving out moves cannot lower what no plan with all of them is below.
-    return replace(best, solution=replace(best.solution, lower_bound=bound))
-
-
-def _movable(flow: Flow) -> list[str]:
-    """Buffers that overlap what they are made from and what is made from them, the largest first."""
-    sources = {near.source for pairs in flow.near for near in pairs if near.below < flow.sizes[near.source]}
-    targets = {near.target for pairs in flow.near for near in pairs}
-    writers = Counter(b for written in flow.writes for b in written)
-    found = [b for b in sources & targets if writers[b] == 1 and not flow.held[b] and not flow.is_input[b]]
-    return [flow.names[b] for b in sorted(found, key=lambda b: (-flow.sizes[b], b))]
-
-
-def _with_moves(
-    program: Program, scratch: Sequence[int], names: Sequence[str]
-) -> tuple[Program, tuple[int, ...]]:
-    """The program with each of these buffers moved to a new one, which all its readers read."""
-    buffers = dict(program.buffers)
-    calls: list[Call] = []
-    sizes: list[int] = []
-    new_name: dict[str, str] = {}
-    for call, size in zip(program.calls, scratch, strict=True):
-        calls.append(_reading(call, new_name))
-        sizes.append(size)
-        for name in (tensor.buffer for tensor in call.writes if tensor.buffer in names):
-            moved = f"{name}.moved"
-            buffers[moved] = Buffer(moved, buffers[name].bytes, BufferKind.INTERNAL)
-            calls.append(Move(f"{call.name}.move", Tensor(name), Tensor(moved), buffers[name].bytes))
-            sizes.append(0)
-            new_name[name] = moved
-    return replace(program, buffers=buffers, calls=tuple(calls)), tuple(sizes)
-
-
-def _reading(call: Call, new_name: dict[str, str]) -> Call:
-    """The call with the inputs that have a new name read from there."""
-
-    def renamed(tensor: Tensor) -> Tensor:
-        return replace(tensor, buffer=new_name.get(tensor.buffer, tensor.buffer))
-
-    changes: dict[str, Any] = {}
-    for field in fields(call):
-        value = getattr(call, field.name)
-        if any(value is tensor for tensor in call.writes):
-            continue
-        if isinstance(value, Tensor):
-            changes[field.name] = renamed(value)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
-            changes[field.name] = tuple(map(renamed, value))
-    return replace(call, **changes) if new_name else call
+def _in_order(candidate: Candidate) -> tuple[Program, tuple[int, ...]]:
+    order = candidate.solution.order
+    calls = tuple(candidate.program.calls[i] for i in order)
+    return replace(candidate.program, calls=calls), tuple(candidate.scratch[i] for i in order)

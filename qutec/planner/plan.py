@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from qutec.errors import QutecError, UsageError
 
-__all__ = ["Alignment", "Allocation", "PinError", "Plan", "PlanError", "Technique"]
+__all__ = ["Alignment", "Allocation", "PinError", "Plan", "PlanError", "Scope", "Technique"]
 
 
 class PlanError(QutecError):
@@ -71,6 +72,19 @@ class Allocation:
     """The call whose scratch this is; None for a buffer, whose name `name` then is."""
 
 
+class Scope(StrEnum):
+    """What a lower bound was taken over: the plans that none of is smaller."""
+
+    ORDER = "order of layers and placement"
+    """Every order of the calls and every placement, outputs over inputs as far as kernels allow."""
+    MOVES = "order of layers, placement and moves"
+    """The same, with any of the buffers moved that may profit."""
+    GIVEN_ROWS = "order and placement with these layers row by row"
+    """Every order and placement of this choice of regions and moves, which was taken for its speed."""
+    ROWS = "choice of layers that run row by row, order, placement and moves"
+    """Every choice of regions that are consecutive in the order that needs least, with the above for each."""
+
+
 @dataclass(frozen=True)
 class Technique:
     """What the smallest arena found would be if the planner used this technique and those before it only."""
@@ -92,7 +106,7 @@ class Plan:
     arena_bytes: int
     """Size of the arena: one past the highest byte used, rounded up to `alignment.arena`."""
     lower_bound_bytes: int
-    """No plan for the same problem needs a smaller arena. Comparable with `arena_bytes`: padding counts
+    """No plan within `scope` needs a smaller arena. Comparable with `arena_bytes`: padding counts
     the same way on both sides."""
     allocations: tuple[Allocation, ...]
     """Everything that takes arena, buffers in program order, then scratch in call order."""
@@ -100,6 +114,8 @@ class Plan:
     """What each call needs in this order, wherever things are placed: scratch included, every allocation
     padded to `alignment.granule`, less what its output may share with inputs that end there."""
     alignment: Alignment = field(default_factory=Alignment)
+    scope: Scope = Scope.ORDER
+    """The plans that `lower_bound_bytes` speaks of."""
     techniques: tuple[Technique, ...] = ()
     """What each technique saved, from whole buffers to all; empty where only one plan was made."""
 

@@ -19,7 +19,16 @@ from qutec.program import BufferKind, Call, ExitCheck, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
 from qutec.program.row_stages import row_stage
 
-__all__ = ["Segmentation", "cheapest_regions", "row_region", "smallest_regions", "with_regions"]
+__all__ = [
+    "Segment",
+    "Segmentation",
+    "cheapest_regions",
+    "row_region",
+    "segments",
+    "smallest_regions",
+    "with_regions",
+    "with_segments",
+]
 
 _CALL_COST = 150
 """Instructions, about, of one more call of a kernel: what it prepares, and what asks for it."""
@@ -40,28 +49,31 @@ class Segmentation:
     """Instructions more than layer by layer."""
 
 
-@dataclass(frozen=True)
-class _Segment:
+@dataclass(frozen=True, eq=False)
+class Segment:
     """Calls between two cuts: run as a region, or one block as it is."""
 
     first: int
     end: int
-    streamed: bool
+    region: RowRegion | None
+    """None for a block of calls as they are."""
+    alone: tuple[int, ...]
+    """Numbers of the calls that are not in the region."""
     peak: int
     cost: float
 
 
 def smallest_regions(program: Program, scratch: Sequence[int]) -> Segmentation:
     """The segments with the smallest peak, of those the cheapest."""
-    segments = _segments(program, scratch)
-    limit = _best(segments, len(program.calls), key=lambda s: (s.peak, 0.0))
-    fitting = [s for s in segments if s.peak <= limit.peak]
+    found = segments(program, scratch)
+    limit = _best(found, len(program.calls), key=lambda s: (s.peak, 0.0))
+    fitting = [s for s in found if s.peak <= limit.peak]
     return _best(fitting, len(program.calls), key=lambda s: (0, s.cost))
 
 
 def cheapest_regions(program: Program, scratch: Sequence[int], limit: int) -> Segmentation | None:
     """The cheapest segments of which none needs more than `limit` bytes; None where there are none."""
-    fitting = [s for s in _segments(program, scratch) if s.peak <= limit]
+    fitting = [s for s in segments(program, scratch) if s.peak <= limit]
     reachable = {0}
     for segment in fitting:
         if segment.first in reachable:
@@ -71,11 +83,9 @@ def cheapest_regions(program: Program, scratch: Sequence[int], limit: int) -> Se
     return _best(fitting, len(program.calls), key=lambda s: (0, s.cost))
 
 
-def _best(
-    segments: Sequence[_Segment], end: int, key: Callable[[_Segment], tuple[int, float]]
-) -> Segmentation:
+def _best(segments: Sequence[Segment], end: int, key: Callable[[Segment], tuple[int, float]]) -> Segmentation:
     """Least in the largest first part of `key`, then in the sum of the second."""
-    best: dict[int, tuple[tuple[int, float], tuple[_Segment, ...]]] = {0: ((0, 0.0), ())}
+    best: dict[int, tuple[tuple[int, float], tuple[Segment, ...]]] = {0: ((0, 0.0), ())}
     for segment in sorted(segments, key=lambda s: (s.first, s.end)):
         if segment.first not in best:
             continue
@@ -86,28 +96,30 @@ def _best(
             best[segment.end] = (value, (*path, segment))
     path = best[end][1]
     return Segmentation(
-        tuple((s.first, s.end) for s in path if s.streamed),
+        tuple((s.first, s.end) for s in path if s.region),
         max((s.peak for s in path), default=0),
         sum(s.cost for s in path),
     )
 
 
-def _segments(program: Program, scratch: Sequence[int]) -> list[_Segment]:
+def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:
+    """Every block of calls that may run as one, as a region or as it is, by their first calls."""
     lives = _Lives(program)
     cuts = _cuts(lives)
-    found: list[_Segment] = []
+    found: list[Segment] = []
     for a, first in enumerate(cuts[:-1]):
         peak = lives.peak(
             program.calls[first : cuts[a + 1]], scratch[first : cuts[a + 1]], first, cuts[a + 1]
         )
-        found.append(_Segment(first, cuts[a + 1], False, peak, 0.0))
+        found.append(Segment(first, cuts[a + 1], None, tuple(range(first, cuts[a + 1])), peak, 0.0))
         for end in cuts[a + 1 :]:
             found_region = row_region(program, scratch, first, end)
             if found_region is not None:
                 region, behind = found_region
                 calls = [region, *(program.calls[i] for i in behind)]
                 sizes = [row_layout(region).bytes, *(scratch[i] for i in behind)]
-                found.append(_Segment(first, end, True, lives.peak(calls, sizes, first, end), _cost(region)))
+                peak = lives.peak(calls, sizes, first, end)
+                found.append(Segment(first, end, region, behind, peak, _cost(region)))
     return found
 
 
@@ -209,20 +221,32 @@ def with_regions(
     program: Program, scratch: Sequence[int], regions: Sequence[tuple[int, int]]
 ) -> tuple[Program, tuple[int, ...]]:
     """The program with these ranges of calls as regions, and the scratch of its calls."""
+    path: list[Segment] = []
+    for first, end in regions:
+        found = row_region(program, scratch, first, end)
+        assert found is not None
+        path.append(Segment(first, end, *found, 0, 0.0))
+    return with_segments(program, scratch, path)
+
+
+def with_segments(
+    program: Program, scratch: Sequence[int], path: Sequence[Segment]
+) -> tuple[Program, tuple[int, ...]]:
+    """The program with the regions of these segments, in order, and the scratch of its calls."""
     calls: list[Call] = []
     sizes: list[int] = []
     buffers = dict(program.buffers)
     place = 0
-    for first, end in (*regions, (len(program.calls), len(program.calls))):
-        calls += program.calls[place:first]
-        sizes += scratch[place:first]
-        place = end
-        if first < end:
-            found = row_region(program, scratch, first, end)
-            assert found is not None
-            region, behind = found
-            calls += [region, *(program.calls[i] for i in behind)]
-            sizes += [row_layout(region).bytes, *(scratch[i] for i in behind)]
-            for name in region.inner_buffers:
-                del buffers[name]
+    for segment in path:
+        if segment.region is None:
+            continue
+        calls += program.calls[place : segment.first]
+        sizes += scratch[place : segment.first]
+        place = segment.end
+        calls += [segment.region, *(program.calls[i] for i in segment.alone)]
+        sizes += [row_layout(segment.region).bytes, *(scratch[i] for i in segment.alone)]
+        for name in segment.region.inner_buffers:
+            del buffers[name]
+    calls += program.calls[place:]
+    sizes += scratch[place:]
     return replace(program, calls=tuple(calls), buffers=buffers), tuple(sizes)

@@ -10,7 +10,7 @@ one of whose operands is a passing row that nobody else reads works in place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qutec.program.elementwise_calls import Add, Mul
@@ -18,7 +18,7 @@ from qutec.program.flat_calls import Lookup
 from qutec.program.row_region import RowRegion
 from qutec.program.row_stages import RowStage, row_stages
 
-__all__ = ["HeldRows", "RowSchedule", "row_schedule"]
+__all__ = ["HeldRows", "RowSchedule", "row_schedule", "turns_taken"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,16 @@ def row_schedule(region: RowRegion) -> RowSchedule:
             None if root is None else stages[root].call.output.buffer,
         )
     return RowSchedule(stages, held_rows, rounds)
+
+
+def turns_taken(region: RowRegion, schedule: RowSchedule) -> Iterator[int]:
+    """The numbers of the calls that have a turn, one after the other."""
+    play = _Play(schedule.stages)
+    while not play.over:
+        for number in region.order:
+            if play.is_ready(number):
+                play.take_turn(number)
+                yield number
 
 
 class _Play:

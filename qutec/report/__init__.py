@@ -5,10 +5,15 @@ from qutec.report.data import (
     BufferReport,
     ExitReport,
     LayerReport,
+    RegionReport,
     Report,
+    RowPart,
+    SharedArena,
     TechniqueReport,
 )
 from qutec.report.html import report_html
+from qutec.report.rows import region_reports
+from qutec.report.shared import SharedReport, shared_report_html, shared_report_text
 from qutec.report.text import report_text
 
 __all__ = [
@@ -16,8 +21,15 @@ __all__ = [
     "BufferReport",
     "ExitReport",
     "LayerReport",
+    "RegionReport",
     "Report",
+    "RowPart",
+    "SharedArena",
+    "SharedReport",
     "TechniqueReport",
+    "region_reports",
     "report_html",
     "report_text",
+    "shared_report_html",
+    "shared_report_text",
 ]

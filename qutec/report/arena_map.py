@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qutec.planner import Allocation, Plan
+from qutec.report.data import RegionReport
 from qutec.report.labels import CHARACTER, escaped, plain, shortened
 
 __all__ = ["arena_svg", "arena_text"]
@@ -26,15 +27,19 @@ _TICKS = 5
 _LOWEST_BOX = 4.0
 """Height of the box of a buffer that is too small to be seen to scale."""
 
+_PART_KINDS = {"rows": "rows", "passing row": "rows passing", "sums": "rows", "scratch": "scratch"}
+
 _STYLE = f"""
 .arena-map {{ display: block; width: 100%; height: auto; font: {_FONT}px system-ui, sans-serif;
   --arena-ink: #1c2430; --arena-faint: #5b6675; --arena-grid: #dfe4ea; --arena-edge: #ffffff;
   --arena-peak: #b3261e; --arena-band: #fbe9e7; --arena-on-fill: #10161e;
-  --arena-input: #8ec5f0; --arena-output: #8fd3a5; --arena-internal: #c3cbd6; --arena-scratch: #f4cf7a; }}
+  --arena-input: #8ec5f0; --arena-output: #8fd3a5; --arena-internal: #c3cbd6; --arena-scratch: #f4cf7a;
+  --arena-rows: #c9b6ea; }}
 @media (prefers-color-scheme: dark) {{ .arena-map {{
   --arena-ink: #e6eaf0; --arena-faint: #9aa6b5; --arena-grid: #313a46; --arena-edge: #12161c;
   --arena-peak: #ff8a80; --arena-band: #3a2323; --arena-on-fill: #f2f5f9;
-  --arena-input: #1f5f93; --arena-output: #23703f; --arena-internal: #4a5565; --arena-scratch: #7d5a0f; }} }}
+  --arena-input: #1f5f93; --arena-output: #23703f; --arena-internal: #4a5565; --arena-scratch: #7d5a0f;
+  --arena-rows: #5d4690; }} }}
 .arena-map text {{ fill: var(--arena-ink); }}
 .arena-map .faint {{ fill: var(--arena-faint); }}
 .arena-map .grid {{ stroke: var(--arena-grid); }}
@@ -45,6 +50,9 @@ _STYLE = f"""
 .arena-map .output {{ fill: var(--arena-output); }}
 .arena-map .internal {{ fill: var(--arena-internal); }}
 .arena-map .scratch {{ fill: var(--arena-scratch); stroke-dasharray: 4 3; }}
+.arena-map .rows {{ fill: var(--arena-rows); }}
+.arena-map .part {{ stroke: var(--arena-edge); stroke-width: 1; }}
+.arena-map .part.passing {{ fill-opacity: 0.55; }}
 .arena-map .flat {{ stroke: none; }}
 .arena-map .box:hover {{ stroke: var(--arena-ink); }}
 .arena-map text.name {{ fill: var(--arena-on-fill); pointer-events: none; }}
@@ -78,10 +86,18 @@ class _Scale:
         return _HEIGHT - _BOTTOM - byte / max(self.top_bytes, 1) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def arena_svg(plan: Plan, layer_names: Sequence[str]) -> str:
+def arena_svg(
+    plan: Plan,
+    layer_names: Sequence[str],
+    *,
+    scale_bytes: int | None = None,
+    regions: Sequence[RegionReport] = (),
+) -> str:
     """Draw a plan as one self-contained `<svg>` element for the body of an HTML page.
 
-    `layer_names[i]` is the name of call i. It scales with its container, from 360 to 1600 pixels; colours
+    `layer_names[i]` is the name of call i; `scale_bytes` is what the full height stands for, the plan's own
+    arena by default; `regions` are shown with what is inside. It
+    scales with its container, from 360 to 1600 pixels; colours
     are the CSS custom properties `--arena-*`, which follow the system's light or dark scheme and which
     a page may set on the class `arena-map`. Every rectangle and column has a tooltip.
 
@@ -89,7 +105,7 @@ def arena_svg(plan: Plan, layer_names: Sequence[str]) -> str:
         ValueError: the number of names is not the number of calls.
     """
     _check_names(plan, layer_names)
-    scale = _Scale(len(plan.live_bytes), plan.arena_bytes)
+    scale = _Scale(len(plan.live_bytes), max(scale_bytes or 0, plan.arena_bytes))
     parts = [
         f'<svg class="arena-map" viewBox="0 0 {_WIDTH} {_HEIGHT}" xmlns="http://www.w3.org/2000/svg" '
         f'role="img" aria-label="{escaped(_summary(plan))}">',
@@ -97,6 +113,7 @@ def arena_svg(plan: Plan, layer_names: Sequence[str]) -> str:
         *_columns(plan, layer_names, scale),
         *_byte_axis(plan, scale),
         *_boxes(plan, layer_names, scale),
+        *_region_parts(regions, scale),
         *_call_axis(scale),
         *_size_lines(plan, layer_names, scale),
         *_legend(),
@@ -165,7 +182,7 @@ def _columns(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[
 
 
 def _byte_axis(plan: Plan, scale: _Scale) -> Iterator[str]:
-    for byte in _ticks(plan.arena_bytes):
+    for byte in _ticks(scale.top_bytes):
         y = scale.y(byte)
         yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.2f}" y2="{y:.2f}"/>'
         yield (
@@ -231,6 +248,34 @@ def _boxes(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[st
     yield from labels
 
 
+def _region_parts(regions: Sequence[RegionReport], scale: _Scale) -> Iterator[str]:
+    """What a region holds, within the box of its scratch; parts that take turns lie side by side."""
+    labels: list[str] = []
+    for region in regions:
+        placed = [(part, part.offset) for part in region.parts if part.offset is not None and part.bytes]
+        for i, (part, offset) in enumerate(placed):
+            over = [
+                k
+                for k, (other, start) in enumerate(placed)
+                if offset < start + other.bytes and start < offset + part.bytes
+            ]
+            width = scale.column / len(over)
+            left = scale.x(region.layer) + over.index(i) * width
+            bottom, top = scale.y(offset), scale.y(offset + part.bytes)
+            kind = _PART_KINDS[part.kind] + (" flat" if bottom - top < _LOWEST_BOX else "")
+            held = "" if part.rows_held is None else f"{part.rows_held} of {part.rows} rows, "
+            yield (
+                f'<rect class="part {kind}" x="{left:.2f}" y="{top:.2f}" width="{width:.2f}" '
+                f'height="{bottom - top:.2f}"><title>{escaped(part.layer)}: {part.kind}, {held}'
+                f"{part.bytes} bytes at {offset}</title></rect>"
+            )
+            text = f"{part.rows_held}/{part.rows} rows" if part.kind == "rows" else part.kind
+            for size, label_class in ((_FONT, "wide"), (_FONT_NARROW, "narrow")):
+                box = (left, left + width, top, bottom)
+                labels += _box_label(text, len(text), label_class, size, box)
+    yield from labels
+
+
 def _hand_overs(plan: Plan) -> tuple[set[str], set[str]]:
     """The buffers that end where another begins on some of their bytes, and those others."""
     buffers = [a for a in plan.allocations if a.scratch_of is None and a.bytes]
@@ -285,7 +330,9 @@ def _size_lines(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterat
     short = f"{plan.arena_bytes} B, " + ("optimal" if plan.optimal else f"bound {plan.lower_bound_bytes} B")
     long = _summary(plan)
     if plan.peak_calls:
-        long += f"; peak at {shortened(plain(layer_names[plan.peak_calls[0]]), 40)}"
+        # Bold text is about a tenth wider.
+        room = int((_WIDTH - _LEFT) / (1.1 * _FONT * CHARACTER)) - len(long) - len("; peak at ")
+        long += f"; peak at {shortened(plain(layer_names[plan.peak_calls[0]]), room)}"
     yield f'<text class="peak wide" x="{_LEFT}" y="{_TOP - 14}">{escaped(long)}</text>'
     yield f'<text class="peak narrow" x="{_LEFT}" y="{_TOP - 14}">{escaped(short)}</text>'
 
@@ -293,7 +340,7 @@ def _size_lines(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterat
 def _legend() -> Iterator[str]:
     """One row, spaced for the larger text."""
     y = _HEIGHT - 22
-    for i, kind in enumerate(("input", "internal", "output", "scratch")):
-        x = _LEFT + i * 210
+    for i, kind in enumerate(("input", "internal", "output", "scratch", "rows")):
+        x = _LEFT + i * 170
         yield f'<rect class="box {kind}" x="{x}" y="{y - 20}" width="24" height="24"/>'
         yield f'<text x="{x + 34}" y="{y - 8}" dy="0.35em">{kind}</text>'

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass
 from typing import Any
 
-__all__ = ["SCHEMA_VERSION", "BufferReport", "ExitReport", "LayerReport", "Report", "TechniqueReport"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "BufferReport",
+    "ExitReport",
+    "LayerReport",
+    "RegionReport",
+    "Report",
+    "RowPart",
+    "SharedArena",
+    "TechniqueReport",
+]
 
 SCHEMA_VERSION = 1
 
@@ -37,6 +47,33 @@ class BufferReport:
 
 
 @dataclass(frozen=True)
+class RowPart:
+    """Arena that a region has for one of its layers while it runs."""
+
+    layer: str
+    kind: str
+    """'rows' of its map that are held, a 'passing row' that is used up at once, 'in place' of a later layer's
+    row, 'sums' of a layer that takes in rows, or kernel 'scratch'."""
+    rows_held: int | None
+    rows: int | None
+    """Of the whole map; both None for sums and scratch."""
+    bytes: int
+    offset: int | None
+    """In the arena; None for a row in place of another."""
+
+
+@dataclass(frozen=True)
+class RegionReport:
+    """Layers that run row by row, as one entry of `Report.layers`."""
+
+    layer: int
+    """Its number there."""
+    layers: tuple[str, ...]
+    parts: tuple[RowPart, ...]
+    """In the order of the layers; they make up the scratch of the entry."""
+
+
+@dataclass(frozen=True)
 class ExitReport:
     """What an inference that ends at an exit has run; the last exit is the worst case."""
 
@@ -57,6 +94,17 @@ class TechniqueReport:
     name: str
     arena_bytes: int
     optimal: bool
+
+
+@dataclass(frozen=True)
+class SharedArena:
+    """The arena that a network shares with others, which run in turn with it."""
+
+    project: str
+    """The project's folder, relative to this report's."""
+    arena_bytes: int
+    others: tuple[str, ...]
+    """Prefixes of the other networks."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +132,9 @@ class Report:
     arena_layerwise_bytes: int
     arena_techniques: tuple[TechniqueReport, ...]
     stack_estimate_bytes: int
+    """With the bundled kernels, the larger of what gcc and zig make of them."""
     sram_bytes: int
+    """Arena, context and that stack."""
     sram_budget_bytes: int | None
     flash_bytes: dict[str, int]
     flash_budget_bytes: int | None
@@ -94,7 +144,17 @@ class Report:
     """By depth; empty for a network that always runs to its end."""
     members: tuple[dict[str, str], ...] = ()
     """Name and sha256 of the members of a deep ensemble, in the order in which they run."""
-    uncertainty_overhead: dict[str, int] | None = field(default=None)
+    uncertainty_overhead: dict[str, int] | None = None
+    stack_estimate_arm_bytes: int = 0
+    """The same with Arm's CMSIS-NN linked in place of the bundled kernels."""
+    sram_arm_bytes: int = 0
+    """Arena, context and that stack."""
+    arena_proof_scope: str = ""
+    """The plans that `arena_lower_bound_bytes` speaks of; see `qutec.planner.Scope`."""
+    regions: tuple[RegionReport, ...] = ()
+    """What runs row by row."""
+    shared_arena: SharedArena | None = None
+    """None for a network in a project of its own; sizes are those of the network alone either way."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -103,16 +163,28 @@ class Report:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Report:
         """The report that `to_json` wrote; KeyError or TypeError where it is garbled."""
-        known = {name: data[name] for name in cls.__dataclass_fields__}
-        known["dynamic_exits"] = tuple(ExitReport(**item) for item in known["dynamic_exits"])
+        known = {
+            name: data[name]
+            for name, field in cls.__dataclass_fields__.items()
+            if name in data or field.default is MISSING
+        }
+        known["dynamic_exits"] = tuple(ExitReport(**item) for item in known.get("dynamic_exits", ()))
+        if (shared := known.get("shared_arena")) is not None:
+            known["shared_arena"] = SharedArena(**{**shared, "others": tuple(shared["others"])})
+        known["regions"] = tuple(map(_region, known.get("regions", ())))
         known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
         known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
         known["arena_techniques"] = tuple(TechniqueReport(**t) for t in known["arena_techniques"])
         for name in ("exits", "heads", "inputs", "outputs", "warnings", "members"):
-            known[name] = tuple(known[name])
+            known[name] = tuple(known.get(name, ()))
         return cls(**known)
 
     @property
     def flash_total_bytes(self) -> int:
         """Weights and code together."""
         return sum(self.flash_bytes.values())
+
+
+def _region(data: Mapping[str, Any]) -> RegionReport:
+    parts = tuple(RowPart(**part) for part in data["parts"])
+    return RegionReport(data["layer"], tuple(data["layers"]), parts)

@@ -7,17 +7,22 @@ from html import escape
 from qutec.planner import Plan
 from qutec.report.arena_map import arena_svg
 from qutec.report.data import Report
-from qutec.report.page import page, table
+from qutec.report.page import bar, page, table
 
-__all__ = ["report_html"]
+__all__ = ["arena_proof", "regions_table", "report_html", "techniques_table"]
 
 
 def report_html(report: Report, plan: Plan) -> str:
     """The page. Every name that comes from the model is escaped."""
     model = report.model
     facts = [
-        ("arena", f"{report.arena_bytes:,} bytes", _proof(report)),
-        ("SRAM", f"{report.sram_bytes:,} bytes", _budget(report.sram_bytes, report.sram_budget_bytes)),
+        ("arena", f"{report.arena_bytes:,} bytes", arena_proof(report)),
+        (
+            "SRAM",
+            f"{report.sram_bytes:,} bytes",
+            f"{report.sram_arm_bytes:,} with Arm's library"
+            + _budget(report.sram_bytes, report.sram_budget_bytes, "; "),
+        ),
         (
             "flash",
             f"{report.flash_total_bytes:,} bytes",
@@ -37,7 +42,7 @@ def report_html(report: Report, plan: Plan) -> str:
             _shape(layer.output_shape),
             f"{layer.macs:,}",
             f"{layer.weights_bytes:,}",
-            f"{layer.arena_live_bytes:,}",
+            bar(layer.arena_live_bytes, report.arena_bytes),
         )
         for layer in report.layers
     )
@@ -48,8 +53,9 @@ def report_html(report: Report, plan: Plan) -> str:
         facts,
         [
             "<h2>Arena over time</h2>",
-            arena_svg(plan, names),
-            *_techniques(report),
+            arena_svg(plan, names, regions=report.regions),
+            *regions_table(report),
+            *techniques_table(report),
             "<h2>Layers</h2>",
             table(("layer", "kernel", "input", "output", "MACs", "weights", "live bytes"), rows, texts=2),
         ],
@@ -60,28 +66,52 @@ def _shape(shape: tuple[int, ...]) -> str:
     return "&times;".join(map(str, shape[1:]))
 
 
-def _techniques(report: Report) -> list[str]:
+def regions_table(report: Report) -> list[str]:
+    """What is held inside each region, where there are any."""
+    parts = []
+    for region in report.regions:
+        rows = (
+            (
+                escape(part.layer),
+                escape(part.kind),
+                "" if part.rows_held is None else f"{part.rows_held} of {part.rows}",
+                f"{part.bytes:,}",
+                "" if part.offset is None else f"{part.offset:,}",
+            )
+            for part in region.parts
+        )
+        parts += [
+            f"<h2>Row by row: {len(region.layers)} layers in call {region.layer}</h2>",
+            table(("layer", "holds", "rows", "bytes", "at byte"), rows, texts=2),
+        ]
+    return parts
+
+
+def techniques_table(report: Report) -> list[str]:
     """A table of the arena with one technique of the planner after the other."""
     if not report.arena_techniques:
         return []
     most = max(t.arena_bytes for t in report.arena_techniques)
-    return [
-        "<h2>What each technique saves</h2>",
-        '<div class="scroll"><table><thead><tr><th>technique</th><th>proven smallest</th><th>arena bytes</th>'
-        "<th>saved</th></tr></thead><tbody>",
-        *(
-            f"<tr><td>{escape(t.name)}</td><td>{'yes' if t.optimal else 'no'}</td>"
-            f"<td>{t.arena_bytes:,}</td><td>{1 - t.arena_bytes / max(most, 1):.0%}</td></tr>"
-            for t in report.arena_techniques
-        ),
-        "</tbody></table></div>",
-    ]
+    before = (most, *(t.arena_bytes for t in report.arena_techniques))
+    rows = (
+        (
+            escape(t.name),
+            "yes" if t.optimal else "no",
+            f"{t.arena_bytes:,}",
+            f"{earlier - t.arena_bytes:,}",
+            f"{1 - t.arena_bytes / max(most, 1):.0%}",
+        )
+        for earlier, t in zip(before, report.arena_techniques, strict=False)
+    )
+    heads = ("technique", "proven smallest", "arena bytes", "saved by it", "saved in all")
+    return ["<h2>What each technique saves</h2>", table(heads, rows)]
 
 
-def _proof(report: Report) -> str:
+def arena_proof(report: Report) -> str:
+    """What is known of the arena's size, in words."""
     if report.arena_optimal:
-        return "proven: no order of layers and no placement needs less"
-    return f"lower bound {report.arena_lower_bound_bytes:,} bytes"
+        return f"proven: no {report.arena_proof_scope} needs less"
+    return f"lower bound {report.arena_lower_bound_bytes:,} bytes, over every {report.arena_proof_scope}"
 
 
 def _budget(used: int, budget: int | None, lead: str = "") -> str:

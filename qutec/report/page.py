@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-__all__ = ["Fact", "page", "table"]
+__all__ = ["Fact", "bar", "page", "table"]
 
 Fact = tuple[str, str, str]
 """Term, value and a note below it."""
 
 _STYLE = """
 :root { color-scheme: light dark;
-  --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --page: #fff; --warn: #9a3412 }
+  --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --page: #fff; --warn: #9a3412; --bar: #cfe3f7 }
 @media (prefers-color-scheme: dark) {
-  :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --page: #0d1117; --warn: #fdba74 } }
+  :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --page: #0d1117; --warn: #fdba74;
+    --bar: #1f4464 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
   max-width: 1200px; margin: 0 auto; padding: 1.5rem 1rem }
 h1 { font-size: 1.4rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
@@ -30,11 +31,19 @@ th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: h
   text-overflow: ellipsis }
 .texts-2 th:nth-child(2), .texts-2 td:nth-child(2), .texts-3 th:nth-child(-n+3), .texts-3 td:nth-child(-n+3)
   { text-align: left }
+.bar { display: block; min-width: 7rem; padding: 0 .3rem;
+  background: linear-gradient(to left, var(--bar) var(--part), transparent var(--part)) }
 @media (max-width: 640px) { table { font-size: .85rem } th, td { padding: .3rem .3rem } }
 @media print { body { max-width: none; padding: 0 } .scroll { overflow: visible }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 svg { max-width: 100%; height: auto }
 """
+
+
+def bar(value: int, whole: int) -> str:
+    """A number for a table's cell, over a bar that is its part of a whole."""
+    part = min(value / max(whole, 1), 1.0)
+    return f'<span class="bar" style="--part: {part:.1%}">{value:,}</span>'
 
 
 def page(

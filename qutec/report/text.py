@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qutec.report.data import LayerReport, Report
 
-__all__ = ["report_text"]
+__all__ = ["budget_words", "report_text", "sram_with_arm"]
 
 _WIDTH = 100
 
@@ -28,15 +28,18 @@ def report_text(report: Report) -> str:
         f"            {_techniques(report)}",
         f"SRAM        {report.sram_bytes:,} bytes  "
         f"(arena, context, about {report.stack_estimate_bytes:,} of stack)"
-        f"{_budget(report.sram_bytes, report.sram_budget_bytes)}",
+        f"{budget_words(report.sram_bytes, report.sram_budget_bytes)}",
+        *sram_with_arm(report.sram_bytes, report.sram_arm_bytes, report.sram_budget_bytes),
+        *_shared(report),
         f"flash       {report.flash_total_bytes:,} bytes  "
         f"({report.flash_bytes['weights']:,} weights and constants, "
         f"about {report.flash_bytes['code']:,} code)"
-        f"{_budget(report.flash_total_bytes, report.flash_budget_bytes)}",
+        f"{budget_words(report.flash_total_bytes, report.flash_budget_bytes)}",
         *_uncertainty(report),
         "",
         *_dynamic_exits(report),
         *_table(report),
+        *_regions(report),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -67,19 +70,35 @@ def _shape(shape: object) -> str:
 
 def _proof(report: Report) -> str:
     if report.arena_optimal:
-        return "(proven: no order and placement needs less)"
+        return f"(proven: no {report.arena_proof_scope} needs less)"
     gap = report.arena_bytes / report.arena_lower_bound_bytes - 1
-    return f"(lower bound {report.arena_lower_bound_bytes:,}; at most {gap:.1%} above the optimum)"
+    return f"(lower bound {report.arena_lower_bound_bytes:,}; at most {gap:.1%} above the smallest)"
 
 
 def _techniques(report: Report) -> str:
     """The arena with one technique after the other; * where that is proven to be the smallest."""
     found = (f"{t.name} {t.arena_bytes:,}{'*' if t.optimal else ''}" for t in report.arena_techniques)
-    return f"{', '.join(found)}   (* proven)"
+    return f"{', '.join(found)}   (* proven smallest)"
 
 
-def _budget(used: int, budget: int | None) -> str:
+def budget_words(used: int, budget: int | None) -> str:
+    """How much of what there is, where that is known."""
     return "" if budget is None else f"  {used / budget:.0%} of {budget:,}"
+
+
+def sram_with_arm(bundled: int, arm: int, budget: int | None) -> list[str]:
+    """A line on the SRAM with Arm's library, where its stack makes a difference."""
+    if arm == bundled:
+        return []
+    missing = f", {arm - budget:,} more than there are" if budget is not None and arm > budget else ""
+    return [f"            {arm:,} bytes with Arm's library, whose stack differs{missing}"]
+
+
+def _shared(report: Report) -> list[str]:
+    shared = report.shared_arena
+    if shared is None:
+        return []
+    return [f"            in turn with {', '.join(shared.others)}: an arena of {shared.arena_bytes:,} bytes"]
 
 
 def _dynamic_exits(report: Report) -> list[str]:
@@ -99,6 +118,24 @@ def _table(report: Report) -> list[str]:
     widest = max((layer.arena_live_bytes for layer in report.layers), default=0)
     lines = [f"{'layer':<34}{'kernel':<16}{'output':>12}{'MACs':>12}{'weights':>10}{'live':>9}"]
     return lines + [_row(layer, widest) for layer in report.layers]
+
+
+def _regions(report: Report) -> list[str]:
+    """What runs row by row, and what is held of each map then."""
+    lines = []
+    for region in report.regions:
+        held = max((part.offset + part.bytes for part in region.parts if part.offset is not None), default=0)
+        first = min((part.offset for part in region.parts if part.offset is not None), default=0)
+        lines += [
+            "",
+            f"{len(region.layers)} layers row by row, in {held - first:,} bytes between input and output",
+        ]
+        for part in region.parts:
+            kept = part.kind
+            if part.kind == "rows":
+                kept = f"{part.rows_held} of {part.rows} rows"
+            lines.append(f"{_printable(part.layer):<34}{kept:<16}{part.bytes:>12,}")
+    return lines
 
 
 def _printable(name: str) -> str:

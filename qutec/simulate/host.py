@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qutec.errors import QutecError
+from qutec.errors import QutecError, UsageError
 from qutec.simulate.errors import EmulationError
 from qutec.simulate.ports import Int8Array, join_inputs, split_outputs
 from qutec.simulate.project import EmittedProject, config_header, read_project
-from qutec.simulate.sources import network_jobs
+from qutec.simulate.sources import library_objects, network_jobs
 from qutec.simulate.toolchain import CompileJob, compile_all, host_toolchain, link, warning_flags
 
 __all__ = ["HostImage", "build_host"]
@@ -81,6 +81,10 @@ def build_host(
     zig, which brings no runtime for the former, the latter alone). Raises as `build_image`.
     """
     emitted = read_project(project)
+    if emitted.networks:
+        raise UsageError(
+            f"'{project}' holds {len(emitted.networks)} networks; build one of its networks/<name>"
+        )
     toolchain = host_toolchain()
     directory = tempfile.TemporaryDirectory(prefix="qutec-host-")
     folder = Path(directory.name)
@@ -91,12 +95,13 @@ def build_host(
         sanitizers = (f"-fsanitize={checks}", "-fno-sanitize-recover=all", "-g")
     library = (*toolchain.optimization(optimize), *sanitizers)
     own = (*warning_flags(), *library)
-    jobs = network_jobs(emitted, folder, own, library, cmsis_nn)
+    jobs = network_jobs(emitted, folder, own, cmsis_nn)
     flags = (*own, f"-I{folder}", f"-I{emitted.path}")
     jobs.append(CompileJob(_HARNESS / "host_main.c", folder / "host_main.o", flags))
     compile_all(toolchain, jobs)
     executable = folder / (f"{emitted.prefix}.exe" if os.name == "nt" else emitted.prefix)
-    link(toolchain, [job.output for job in jobs], executable, [*sanitizers, "-lm"])
+    objects = [*(job.output for job in jobs), *library_objects(toolchain, library, cmsis_nn)]
+    link(toolchain, objects, executable, [*sanitizers, "-lm"])
     if not executable.is_file():
         raise QutecError(f"the compiler made no '{executable.name}'")
     return HostImage(executable, emitted, directory)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
@@ -11,7 +12,7 @@ from qutec.errors import DoesNotFitError
 from qutec.simulate.elf import Function, Segment, function_at, read_elf
 from qutec.simulate.machine import Machine, machine_for
 from qutec.simulate.project import EmittedProject, config_header, read_project
-from qutec.simulate.sources import network_jobs
+from qutec.simulate.sources import library_objects, network_jobs
 from qutec.simulate.toolchain import (
     CompileJob,
     Compiler,
@@ -21,6 +22,7 @@ from qutec.simulate.toolchain import (
     target_toolchain,
     warning_flags,
 )
+from qutec.simulate.turns_source import turns_flash_source, turns_source
 from qutec.targets import Core
 
 __all__ = ["Image", "build_image", "measure_flash"]
@@ -92,18 +94,23 @@ def build_image(
 ) -> Image:
     """Compile the emitted project in folder `project` and the harness into an image for `core`.
 
-    The kernels are the project's own or, where `cmsis_nn` names a copy of Arm's library, the arm_*
+    An image of a project that several networks share has no main: `qutec.simulate.turns` runs it. The kernels
+    are the project's own or, where `cmsis_nn` names a copy of Arm's library, the arm_*
     functions of that library. "auto" takes zig, and arm-none-eabi-gcc only where zig is not installed.
     Raises UsageError (no such project or library), ToolMissingError, or QutecError with the compiler's
     first errors.
     """
     emitted = read_project(project)
     site = _Site(emitted, core, target_toolchain(core, compiler))
-    jobs = site.harness_jobs("sim_startup.c", "sim_network.c", "sim_main.c")
-    jobs += network_jobs(
-        emitted, site.folder, site.own_flags(optimize), site.library_flags(optimize), cmsis_nn
-    )
-    return site.link(jobs, emitted.arena_bytes)
+    if emitted.networks:
+        jobs = [
+            *site.harness_jobs("sim_startup.c", "flash_empty.c"),
+            site.generated_job("turns.c", turns_source),
+        ]
+    else:
+        jobs = site.harness_jobs("sim_startup.c", "sim_network.c", "sim_main.c")
+    jobs += network_jobs(emitted, site.folder, site.own_flags(optimize), cmsis_nn)
+    return site.link(jobs, emitted.arena_bytes, site.library(optimize, cmsis_nn))
 
 
 def measure_flash(
@@ -122,14 +129,16 @@ def measure_flash(
     emitted = read_project(project)
     toolchain = target_toolchain(core, compiler)
     site = _Site(emitted, core, toolchain)
-    jobs = site.harness_jobs("sim_startup.c", "flash_network.c")
-    jobs += network_jobs(
-        emitted, site.folder, site.own_flags(optimize), site.library_flags(optimize), cmsis_nn
-    )
+    if emitted.networks:
+        jobs = site.harness_jobs("sim_startup.c")
+        jobs.append(site.generated_job("turns.c", turns_flash_source))
+    else:
+        jobs = site.harness_jobs("sim_startup.c", "flash_network.c")
+    jobs += network_jobs(emitted, site.folder, site.own_flags(optimize), cmsis_nn)
     # The arena is an ordinary static array of flash_network.c.
-    network = site.link(jobs, arena_bytes=0)
+    network = site.link(jobs, 0, site.library(optimize, cmsis_nn))
     site = _Site(emitted, core, toolchain)
-    empty = site.link(site.harness_jobs("sim_startup.c", "flash_empty.c"), arena_bytes=0)
+    empty = site.link(site.harness_jobs("sim_startup.c", "flash_empty.c"), 0)
     return network.flash_bytes - empty.flash_bytes
 
 
@@ -143,13 +152,18 @@ class _Site:
         self.machine = machine_for(core)
         self.directory = tempfile.TemporaryDirectory(prefix="qutec-sim-")
         self.folder = Path(self.directory.name)
-        (self.folder / "sim_config.h").write_text(config_header(project), encoding="utf-8")
+        if not project.networks:
+            (self.folder / "sim_config.h").write_text(config_header(project), encoding="utf-8")
 
     def library_flags(self, optimize: str) -> tuple[str, ...]:
         """Flags for C files that are not ours."""
         # zig brings no C library: harness/string.h is all there is of one.
         libc = ("-idirafter", str(_HARNESS)) if self.toolchain.name == "zig" else ()
         return (*self.toolchain.optimization(optimize), *_SECTION_FLAGS, *libc)
+
+    def library(self, optimize: str, cmsis_nn: Path | None) -> list[Path]:
+        """Objects of Arm's library, none without one."""
+        return library_objects(self.toolchain, self.library_flags(optimize), cmsis_nn)
 
     def own_flags(self, optimize: str) -> tuple[str, ...]:
         """Flags for C files that must pass the warnings."""
@@ -165,7 +179,14 @@ class _Site:
             jobs.append(CompileJob(_HARNESS / "sim_libc.c", self.folder / "sim_libc.o", library))
         return jobs
 
-    def link(self, jobs: list[CompileJob], arena_bytes: int) -> Image:
+    def generated_job(self, name: str, source: Callable[[EmittedProject], str]) -> CompileJob:
+        """A job for a file of the harness that depends on the project."""
+        path = self.folder / name
+        path.write_text(source(self.project), encoding="utf-8")
+        flags = (f"-I{self.project.path}", f"-DSIM_IO_BASE=0x{self.machine.io:08x}u")
+        return CompileJob(path, self.folder / f"{name}.o", (*self.own_flags("-O2"), *flags))
+
+    def link(self, jobs: list[CompileJob], arena_bytes: int, library: Sequence[Path] = ()) -> Image:
         """Compile everything and link it, with room for an arena of that size at the end of SRAM."""
         compile_all(self.toolchain, jobs)
         script = self.folder / "image.ld"
@@ -174,7 +195,7 @@ class _Site:
         if self.toolchain.name == "gcc":
             flags += ["-nostartfiles", "-lm"]
         elf = self.folder / f"{self.project.prefix}.elf"
-        link(self.toolchain, [job.output for job in jobs], elf, flags)
+        link(self.toolchain, [*(job.output for job in jobs), *library], elf, flags)
         return self._image(elf)
 
     def _linker_script(self, arena_bytes: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from qutec.errors import UsageError
 
@@ -26,7 +27,11 @@ _STATUS_NAMES = (
 
 @dataclass(frozen=True)
 class EmittedProject:
-    """An emitted C project: its folder, symbol prefix, arena size and port sizes (bytes)."""
+    """An emitted C project: its folder, symbol prefix, arena size and port sizes (bytes).
+
+    A network of a project that several share is one such, with the folder of that project; so is the project
+    as a whole, where `networks` are its parts and the ports are those of the parts.
+    """
 
     path: Path
     prefix: str
@@ -34,11 +39,10 @@ class EmittedProject:
     input_bytes: tuple[int, ...]
     output_bytes: tuple[int, ...]
     layer_count: int
-
-    @property
-    def sources(self) -> tuple[Path, ...]:
-        """The network's own C files, without kernels and example."""
-        return tuple(sorted(self.path.glob("*.c")))
+    sources: tuple[Path, ...]
+    """The network's own C files, without kernels and example."""
+    networks: tuple[EmittedProject, ...] = ()
+    """In the order in which they run; none in a project of one network."""
 
     @property
     def kernel_sources(self) -> tuple[Path, ...]:
@@ -52,7 +56,10 @@ class EmittedProject:
 
 
 def read_project(path: Path) -> EmittedProject:
-    """Read `path`/report.json. Raises UsageError where the folder is not an emitted project."""
+    """Read `path`/report.json. Raises UsageError where the folder is not an emitted project.
+
+    The folder of one network of a shared project (`networks/<prefix>` in it) does as well.
+    """
     try:
         report = json.loads((path / "report.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -60,19 +67,45 @@ def read_project(path: Path) -> EmittedProject:
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read '{path / 'report.json'}': {error}") from None
     try:
-        project = EmittedProject(
-            path=path.resolve(),
-            prefix=str(report["symbol_prefix"]),
-            arena_bytes=int(report["arena_bytes"]),
-            input_bytes=tuple(int(port["bytes"]) for port in report["inputs"]),
-            output_bytes=tuple(int(port["bytes"]) for port in report["outputs"]),
-            layer_count=len(report["layers"]),
-        )
-    except (KeyError, TypeError, ValueError) as error:
+        return _project(path, report)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"'{path / 'report.json'}' lacks or garbles {error}") from None
-    if not project.prefix.isidentifier():
-        raise UsageError(f"'{path / 'report.json'}': symbol_prefix '{project.prefix}' is not a C identifier")
-    return project
+
+
+def _project(path: Path, report: dict[str, Any]) -> EmittedProject:
+    prefix = str(report["symbol_prefix"])
+    if not prefix.isidentifier():
+        raise UsageError(f"'{path / 'report.json'}': symbol_prefix '{prefix}' is not a C identifier")
+    if "networks" in report:
+        parts = tuple(_project(path, part) for part in report["networks"])
+        return EmittedProject(
+            path=path.resolve(),
+            prefix=prefix,
+            arena_bytes=int(report["arena_bytes"]),
+            input_bytes=tuple(size for part in parts for size in part.input_bytes),
+            output_bytes=tuple(size for part in parts for size in part.output_bytes),
+            layer_count=sum(part.layer_count for part in parts),
+            sources=tuple(sorted(path.resolve().glob("*.c"))),
+            networks=parts,
+        )
+    shared = report.get("shared_arena")
+    if shared is None:
+        folder = path.resolve()
+        sources = sorted(folder.glob("*.c"))
+    else:
+        # Within the report of the whole project the path is that project's already.
+        inside = (path / "networks").is_dir()
+        folder = path.resolve() if inside else (path / str(shared["project"])).resolve()
+        sources = [folder / f"{prefix}{part}.c" for part in ("", "_check", "_weights")]
+    return EmittedProject(
+        path=folder,
+        prefix=prefix,
+        arena_bytes=int(report["arena_bytes"]),
+        input_bytes=tuple(int(port["bytes"]) for port in report["inputs"]),
+        output_bytes=tuple(int(port["bytes"]) for port in report["outputs"]),
+        layer_count=len(report["layers"]),
+        sources=tuple(sources),
+    )
 
 
 def config_header(project: EmittedProject) -> str:

@@ -173,9 +173,12 @@ class UnicornMachine:
                 self._cpu.write(part.address, part.data.ljust(part.memory_bytes, b"\0"))
 
     def _call(self, function: str, *arguments: int) -> int:
-        """Call a function of the image with up to two integers; returns r0 (AAPCS). Raises EmulationError."""
+        """Call a function of the image with up to four integers; returns r0 (AAPCS).
+
+        Raises EmulationError.
+        """
         idle = self.image.symbols["sim_idle"] & ~1
-        for name, value in zip(("R0", "R1"), arguments, strict=False):
+        for name, value in zip(("R0", "R1", "R2", "R3"), arguments, strict=False):
             self._cpu.set_register(name, value)
         self._cpu.set_register("SP", self.image.stack_top)
         self._cpu.set_register("LR", idle | 1)

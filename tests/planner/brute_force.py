@@ -6,10 +6,11 @@ Written a second time, straight from the rules, with nothing of the planner but 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 from qutec.planner import safe_overlap
-from qutec.program import BufferKind, Call, Program
+from qutec.program import Buffer, BufferKind, Call, Move, Program, RowRegion, Tensor
 
 GRANULE = 4
 
@@ -30,16 +31,62 @@ def smallest_arena(
     scratch: Sequence[int],
     *,
     any_order: bool = True,
+    at_most: int = 1 << 30,
     pinned: Mapping[str, int] | None = None,
 ) -> int:
-    """Bytes, rounded up to the granule; `any_order` False keeps the program's order."""
+    """Bytes, rounded up to the granule, or `at_most` where nothing smaller is possible.
+
+    `any_order` False keeps the program's order.
+    """
     calls = list(enumerate(net.calls))
     orders = orders_of(calls) if any_order else iter([calls])
-    best = 1 << 30
+    best = at_most
     for order in orders:
         in_order = [call for _, call in order], [scratch[i] for i, _ in order]
         best = smallest_in_order(net, *in_order, best, pinned or {})
     return best
+
+
+def with_any_moves(net: Program, scratch: Sequence[int]) -> Iterator[tuple[Program, list[int]]]:
+    """The program with every subset of its internal buffers moved as soon as they are made."""
+    internal = [
+        call.writes[0].buffer
+        for call in net.calls
+        if len(call.writes) == 1 and net.buffers[call.writes[0].buffer].kind is BufferKind.INTERNAL
+    ]
+    for count in range(len(internal) + 1):
+        for names in combinations(internal, count):
+            yield moved(net, scratch, names)
+
+
+def moved(net: Program, scratch: Sequence[int], names: Sequence[str]) -> tuple[Program, list[int]]:
+    buffers = dict(net.buffers)
+    calls: list[Call] = []
+    sizes: list[int] = []
+    gone: list[str] = []
+    for call, size in zip(net.calls, scratch, strict=True):
+        calls.append(reading_moved(call, gone))
+        sizes.append(size)
+        for tensor in call.writes:
+            if tensor.buffer in names:
+                gone.append(tensor.buffer)
+                target = f"{tensor.buffer}.at_its_new_place"
+                count = net.buffers[tensor.buffer].bytes
+                buffers[target] = Buffer(target, count, BufferKind.INTERNAL)
+                calls.append(Move("move", tensor, Tensor(target), count))
+                sizes.append(0)
+    return replace(net, buffers=buffers, calls=tuple(calls)), sizes
+
+
+def reading_moved(call: Call, names: Sequence[str]) -> Call:
+    if isinstance(call, RowRegion):
+        return replace(call, calls=tuple(reading_moved(one, names) for one in call.calls))  # type: ignore[misc]
+    changed = {
+        field: Tensor(f"{value.buffer}.at_its_new_place", value.offset)
+        for field, value in vars(call).items()
+        if field.startswith("input") and isinstance(value, Tensor) and value.buffer in names
+    }
+    return replace(call, **changed)
 
 
 def orders_of(calls: Sequence[tuple[int, Call]]) -> Iterator[list[tuple[int, Call]]]:
@@ -89,6 +136,8 @@ def distances(calls: Sequence[Call], boxes: dict[str, Box]) -> dict[tuple[str, s
     """(below, above) of every dying input and the output that begins there."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for i, call in enumerate(calls):
+        if len(call.writes) != 1:
+            continue
         target = call.writes[0].buffer
         if boxes[target].first != i:
             continue

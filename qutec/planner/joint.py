@@ -1,0 +1,92 @@
+"""Regions, moves, order and placement as one problem.
+
+Choices of regions are taken best bound first (`qutec.planner.choices`) and solved with their moves, each
+exactly as far as the effort goes. Where the next bound is not below the smallest arena found, no choice that
+is left can be smaller: that is the proof. A limit is met in the same way, cheapest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from qutec.planner.choices import Choice, Choices
+from qutec.planner.effort import Effort
+from qutec.planner.moves import Candidate, Solver, move_bytes
+from qutec.planner.regions import Segment, segments, with_segments
+from qutec.program import Program
+
+__all__ = ["RowPlans"]
+
+_SHARE = 0.2
+"""Of what effort is left, for one choice."""
+_CALL_STEPS = 20
+"""Steps that a choice costs for each call, however soon it is solved: looking at it takes time as well."""
+_MOVE_COST = 0.5
+"""Instructions for each byte that a move copies."""
+
+
+class RowPlans:
+    """The candidates of one program, in one order of its calls, with layers that run row by row."""
+
+    def __init__(
+        self, solver: Solver, program: Program, scratch: Sequence[int], layerwise: Candidate
+    ) -> None:
+        """`layerwise` is the best candidate without regions, moves included, and its bound one for these."""
+        self._solver = solver
+        self._program = program
+        self._scratch = tuple(scratch)
+        self._layerwise = layerwise
+
+    @cached_property
+    def _segments(self) -> list[Segment]:
+        return segments(self._program, self._scratch)
+
+    @cached_property
+    def _choices(self) -> Choices:
+        flow = self._solver.flow(self._program, self._scratch)
+        return Choices(self._program, flow, self._scratch, self._segments, self._solver.core)
+
+    def smallest(self, effort: Effort) -> Candidate:
+        """The smallest candidate found, with a bound over all choices."""
+        best = self._layerwise
+        bound = best.solution.lower_bound
+        for choice in self._choices.by_bound():
+            if choice.bound >= best.arena_bytes:
+                break
+            if effort.spent:
+                bound = min(bound, choice.bound)
+                break
+            if choice.is_layerwise:
+                continue
+            found = self._solved(choice, effort, None, best.arena_bytes)
+            bound = min(bound, max(choice.bound, found.solution.lower_bound))
+            if found.arena_bytes < best.arena_bytes:
+                best = found
+        return best.bounded(bound)
+
+    def cheapest_within(self, limit: int, effort: Effort) -> Candidate | None:
+        """The cheapest candidate found that needs at most `limit` bytes, None where none is found."""
+        best: Candidate | None = None
+        least = float("inf")
+        for choice in self._choices.by_cost(limit):
+            if choice.cost >= least or effort.spent:
+                break
+            if choice.is_layerwise:
+                continue
+            found = self._solved(choice, effort, limit, None)
+            cost = choice.cost + _MOVE_COST * move_bytes(found.program)
+            if found.arena_bytes <= limit and cost < least:
+                best, least = found, cost
+        return best
+
+    def _solved(self, choice: Choice, effort: Effort, limit: int | None, below: int | None) -> Candidate:
+        """The candidate of a choice; moves only where it is not good enough without."""
+        effort.spend(_CALL_STEPS * len(self._program.calls))
+        share = effort.share(_SHARE)
+        program, scratch = with_segments(self._program, self._scratch, choice.segments)
+        enough = choice.bound if limit is None else limit
+        found = self._solver.solved(program, scratch, share, enough)
+        if found.arena_bytes <= enough:
+            return found
+        return self._solver.moved(found, share, wanted=limit, below=below)
