@@ -395,12 +395,15 @@ def _other_options(
         yield "--optimize sram", lambda: compiled(network, replace(options, goal=Goal.SRAM))
     if options.keep_input:
         yield "without --keep-input", lambda: compiled(network, replace(options, keep_input=False))
-    if network.base is not None and options.exits.mode != "final":
-        quantized = quantize(network.base, network.calibration, options.method)
+    if network.base is not None and len(network.members) == 1 and options.exits.mode != "final":
+        alone = ExitOptions("final", temperature=options.exits.temperature)
+        # Passes change the model that they are given.
+        base = replace(network.loaded, model=ir.from_proto(ir.to_proto(network.base)))
+        loaded = choose_exits(base, alone).loaded
+        quantized = quantize(loaded.model, network.calibration, options.method)
         program = prepare(lower(quantized, network.program.name), options.target.core)
-        alone = replace(network, heads=(), base=None, quantized=quantized, program=program)
-        if len(program.calls) < len(network.program.calls):
-            yield "--exits final", lambda: compiled(alone, options)
+        final = replace(network, loaded=loaded, heads=(), base=None, quantized=quantized, program=program)
+        yield "--exits final", lambda: compiled(final, options)
 
 
 def _boards(network: LoweredNetwork, options: CompileOptions) -> Iterator[Variant]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
 import qutec
 from benchmarks._networks import DIGITS
 from qutec.errors import DoesNotFitError
+from qutec.misfit import check_budgets
+from qutec.report import Report
 from tests.passes.exit_networks import Network
+
+compiled = partial(qutec.compile, calibration="random", plan_seconds=0.5)
 
 
 def refusal(**options: object) -> str:
     with pytest.raises(DoesNotFitError) as caught:
-        qutec.compile(calibration="random", **options)  # type: ignore[arg-type]
+        compiled(**options)  # type: ignore[arg-type]
     return str(caught.value)
 
 
@@ -33,18 +39,18 @@ def small_network() -> bytes:
 
 
 def test_fewer_exits_are_named_where_they_make_the_flash_suffice() -> None:
-    flash = qutec.compile(DIGITS.path, calibration="random").report.flash_total_bytes - 1
+    flash = compiled(DIGITS.path).report.flash_total_bytes - 1
     promised = sizes_of(refusal(source=DIGITS.path, flash=flash), "--exits final")
-    report = qutec.compile(DIGITS.path, calibration="random", exits="final", flash=flash).report
+    report = compiled(DIGITS.path, exits="final", flash=flash).report
     assert (report.sram_bytes, report.flash_total_bytes) == promised
 
 
 def test_giving_up_the_input_is_named_where_that_makes_room() -> None:
     net = small_network()
-    sram = qutec.compile(net, calibration="random", optimize="sram").report.sram_bytes
+    sram = compiled(net, optimize="sram").report.sram_bytes
     text = refusal(source=net, sram=sram, keep_input=True)
     promised = sizes_of(text, "without --keep-input")
-    report = qutec.compile(net, calibration="random", sram=sram).report
+    report = compiled(net, sram=sram).report
     assert (report.sram_bytes, report.flash_total_bytes) == promised
 
 
@@ -53,7 +59,7 @@ def test_the_board_with_the_least_sram_is_named() -> None:
     board = re.search(r"--target (\S+):", text)
     assert board
     sram, flash = sizes_of(text, f"--target {board[1]}")
-    report = qutec.compile(DIGITS.path, calibration="random", target=board[1]).report
+    report = compiled(DIGITS.path, target=board[1]).report
     assert (report.sram_bytes, report.flash_total_bytes) == (sram, flash)
     assert report.sram_budget_bytes is not None
     for name in ("nucleo-l031k6", "nucleo-l432kc"):
@@ -63,8 +69,13 @@ def test_the_board_with_the_least_sram_is_named() -> None:
 
 
 def test_nothing_is_suggested_where_nothing_helps() -> None:
-    net = Network(64, 160, 160)
-    net.head(net.x, "out")
-    text = refusal(source=net.proto().SerializeToString(), sram="64k")
-    assert "No other option makes it fit" in text
-    assert "What would" not in text
+    build = compiled(small_network(), flash="256k")
+    tight = replace(build.report, sram_budget_bytes=100)
+
+    def smaller() -> Report:
+        return replace(tight, sram_bytes=101)
+
+    with pytest.raises(DoesNotFitError) as caught:
+        check_budgets(tight, build.program, build.plan, [("--smaller", smaller)], [("--board", smaller)])
+    assert "No other option makes it fit" in str(caught.value)
+    assert "What would" not in str(caught.value)
