@@ -32,6 +32,7 @@ from qutec.errors import DoesNotFitError, UsageError
 from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, choose_from_members
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
+from qutec.optimize import Optimize
 from qutec.passes.quantize import is_quantized
 from qutec.planner import DEFAULT_PLAN_SECONDS, LAYERWISE, Goal, Plan, explain_misfit, plan_network
 from qutec.ports import PortInfo
@@ -66,7 +67,7 @@ def compile_model(
     abstain: float = 0.0,
     exit_threshold: float | Sequence[float] | None = None,
     temperature: float = 1.0,
-    optimize: str | Goal = Goal.SPEED,
+    optimize: str | Optimize = Optimize.SPEED,
     keep_input: bool = False,
     plan_seconds: float = DEFAULT_PLAN_SECONDS,
     simplify: bool = True,
@@ -96,8 +97,9 @@ def compile_model(
             is folded into their weights.
         exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
             each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
-        optimize: "speed" takes the fastest plan that fits `sram`; "sram" the smallest, at the price of moving
-            buffers within the arena and of running layers row by row.
+        optimize: "speed" takes the fastest kernels, and the fastest plan that fits `sram`; "sram" the smallest
+            plan, at the price of moving buffers within the arena and of running layers row by row; "flash" the
+            smallest kernels, and a plan as for "speed".
         keep_input: leave the input buffers as they are, so that a caller may run the same input again.
         plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
             plan does not depend on the machine: the time is counted in steps.
@@ -114,6 +116,7 @@ def compile_model(
     sram_budget = parse_size(sram) if sram is not None else chosen.sram_bytes
     flash_budget = parse_size(flash) if flash is not None else chosen.flash_bytes
     method = _method(method)
+    optimize = Optimize(optimize)
     steps = Dump(Path(dump)) if dump is not None else None
     sources = _several(source)
     members = [load(one, simplify=simplify, on_step=steps.write if steps else None) for one in sources]
@@ -127,7 +130,7 @@ def compile_model(
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    plan_options = _PlanOptions(chosen.core, Goal(optimize), keep_input, plan_seconds)
+    plan_options = _PlanOptions(chosen.core, optimize.plan_goal, keep_input, plan_seconds)
     program = prepare(lower(quantized, name or loaded.name), chosen.core)
     program, scratch, plan = _planned(program, plan_options, sram_budget)
     prefix = c_identifier(name or loaded.name)
@@ -135,7 +138,7 @@ def compile_model(
     command = command or f"qutec.compile({loaded.name}, target={target})"
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
     sample = _sample(program, loaded.model, calibration)
-    project = emit_project(program, plan, scratch, prefix, provenance, sample)
+    project = emit_project(program, plan, scratch, prefix, provenance, sample, optimize.kernels)
     flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)}
     overhead = None
     if heads and base is not None:
@@ -175,6 +178,8 @@ def compile_model(
         sram_budget_bytes=sram_budget,
         flash_bytes=flash_bytes,
         flash_budget_bytes=flash_budget,
+        optimize=optimize.value,
+        compiler_level=optimize.kernels.compiler_level,
         layers=tuple(
             _layer(program, call, plan.live_bytes[i], scratch[i]) for i, call in enumerate(program.calls)
         ),

@@ -1,6 +1,7 @@
 """Backend for Cortex-M: C99 that calls the CMSIS-NN API, with bundled kernels that implement it."""
 
 from qutec.backends.cmsis_nn.cost import code_bytes, stack_bytes
+from qutec.backends.cmsis_nn.kernel_index import KernelSet
 from qutec.backends.cmsis_nn.prepare import prepare
 from qutec.backends.cmsis_nn.project import EmittedProject, Provenance, emit_project
 from qutec.backends.cmsis_nn.result_api import context_bytes
@@ -8,6 +9,7 @@ from qutec.backends.cmsis_nn.scratch import scratch_bytes
 
 __all__ = [
     "EmittedProject",
+    "KernelSet",
     "Provenance",
     "code_bytes",
     "context_bytes",

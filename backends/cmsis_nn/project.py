@@ -13,7 +13,13 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
-from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
+from qutec.backends.cmsis_nn.kernel_index import (
+    KERNEL_DIRECTORY,
+    KernelSet,
+    kernel_files,
+    kernel_path,
+    own_sources,
+)
 from qutec.backends.cmsis_nn.result_api import exit_lines, result_api
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
@@ -52,11 +58,13 @@ def emit_project(
     prefix: str,
     provenance: Provenance,
     sample: Sequence[Int8Array],
+    kernels: KernelSet = KernelSet.FAST,
 ) -> EmittedProject:
     """The C project of a planned program.
 
     `prefix` is a C identifier that starts every symbol; `sample` has one flat int8 array for each input,
-    in memory order, for example/main.c. The same arguments give the same bytes.
+    in memory order, for example/main.c; `kernels` says which bundled ones come with it. The same arguments give
+    the same bytes.
     """
     const_data = ConstData(prefix)
     writer = CallWriter(program, dict(plan.offsets), const_data)
@@ -64,7 +72,7 @@ def emit_project(
     for index, call in enumerate(program.calls):
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
         layers += [*writer.functions, _layer_function(index, type(call).__name__, call.name, body)]
-    kernels = kernel_files(program.calls)
+    names = kernel_files(program.calls, kernels)
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
     head = _head(provenance)
@@ -102,8 +110,9 @@ def emit_project(
         "samples": _samples(prefix, sample),
         "copies": _sample_copies(prefix, program),
         "prints": _prints(prefix, program),
-        "bundled_kernels": _cmake_list(kernels),
-        "own_kernels": _cmake_list([name for name in kernels if name in own_sources(KERNEL_DIRECTORY)]),
+        "compiler_level": kernels.compiler_level,
+        "bundled_kernels": _cmake_list(names),
+        "own_kernels": _cmake_list([name for name in names if name in own_sources(KERNEL_DIRECTORY)]),
     }
     files = {
         f"{prefix}.h": _filled("network.h.in", values),
@@ -116,8 +125,8 @@ def emit_project(
         "example/main.c": _filled("main.c.in", values),
         "example/sample_input.h": _filled("sample_input.h.in", values),
     }
-    for name in kernels:
-        files[f"kernels/{name}"] = (KERNEL_DIRECTORY / name).read_text(encoding="utf-8")
+    for name in names:
+        files[f"kernels/{name}"] = kernel_path(name, kernels).read_text(encoding="utf-8")
     return EmittedProject(prefix, files, const_data.array_bytes)
 
 

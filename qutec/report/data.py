@@ -88,6 +88,9 @@ class Report:
     sram_budget_bytes: int | None
     flash_bytes: dict[str, int]
     flash_budget_bytes: int | None
+    optimize: str
+    compiler_level: str
+    """Optimisation that the emitted build asks of the C compiler, such as "-O3"."""
     layers: tuple[LayerReport, ...]
     buffers: tuple[BufferReport, ...]
     dynamic_exits: tuple[ExitReport, ...] = ()

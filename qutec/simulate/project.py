@@ -34,6 +34,8 @@ class EmittedProject:
     input_bytes: tuple[int, ...]
     output_bytes: tuple[int, ...]
     layer_count: int
+    compiler_level: str
+    """Optimisation that the project asks for, such as "-O3"."""
 
     @property
     def sources(self) -> tuple[Path, ...]:
@@ -67,6 +69,7 @@ def read_project(path: Path) -> EmittedProject:
             input_bytes=tuple(int(port["bytes"]) for port in report["inputs"]),
             output_bytes=tuple(int(port["bytes"]) for port in report["outputs"]),
             layer_count=len(report["layers"]),
+            compiler_level=str(report.get("compiler_level", "-O3")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"'{path / 'report.json'}' lacks or garbles {error}") from None
