@@ -2,10 +2,12 @@
 
     python -m benchmarks.code_size            measure everything and write backends/cmsis_nn/code_size.json
     python -m benchmarks.code_size --check    write nothing, exit with 1 where the table is out of date
+    python -m benchmarks.code_size --core cortex-m4 --kernels small    measure that alone
 
-Code is that of arm-none-eabi-gcc -O3 after --gc-sections, read off the linker's map: bytes of each kernel
-file, bytes that one call adds to <prefix>.c (its function and parameter structs, by the difference between
-five calls and one), and the rest of the API. Stack is the deepest that painted memory shows over programs
+For each set of kernels: code is that of arm-none-eabi-gcc at the level of the set after --gc-sections, read
+off the linker's map: bytes of each kernel file, bytes that one call adds to <prefix>.c (its function and
+parameter structs, by the difference between five calls and one), what the first call of a kind adds besides,
+and the rest of the API. Stack is the deepest that painted memory shows over programs
 that take every way through a kernel, with gcc and with zig, on an emulated core of each architecture. They
 have calls of other kinds too: compilers inline all calls into one function, with the frame of the widest,
 up to 90 bytes more than a network of one kind of call has.
@@ -28,7 +30,8 @@ from benchmarks._call_programs import KINDS, mixed, repeated, variants, wide_var
 from benchmarks._chain_project import flash_by_file, measured_stack
 from benchmarks._tables import plain_table
 from qutec.backends.cmsis_nn import cost
-from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, SMALL_DIRECTORY
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.errors import QutecError
 from qutec.program import Call, FullyConnected
 from qutec.simulate import Compiler
@@ -45,17 +48,19 @@ _STACK_SLACK = 32
 own function: measured on the reference networks, it is 4 to 20 bytes."""
 
 
-class CoreTable(TypedDict):
-    """What one core's entry of the table holds, in bytes."""
+class SetTable(TypedDict):
+    """What the table holds for one set of kernels on one core, in bytes."""
 
     kernels: dict[str, int]
     """Linked code and constants of each file in kernels/; 0 for what no network links."""
     calls: dict[str, int]
     """What one more call of a kind adds to <prefix>.c, parameter structs included."""
+    once: dict[str, int]
+    """What the first call of a kind adds to <prefix>.c besides."""
     library: dict[str, dict[str, int]]
     """Functions of the compiler's libraries that calls of a kind bring, once each."""
     fixed: int
-    """The rest of <prefix>.c."""
+    """The rest of <prefix>.c: the API."""
     stack: dict[str, int]
     """Deepest stack of one kind of call among others; 'fixed' is what a mixed network adds."""
 
@@ -64,9 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; returns the exit code."""
     parser = argparse.ArgumentParser(description="Measure code and stack of kernels and calls.")
     parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
+    parser.add_argument(
+        "--core", action="append", help="measure this core alone and keep the others' figures"
+    )
+    parser.add_argument("--kernels", choices=list(KernelSet), help="measure this set alone, likewise")
     options = parser.parse_args(arguments)
+    sets = [KernelSet(options.kernels)] if options.kernels else list(KernelSet)
     try:
-        table = _measured()
+        table = _measured(options.core, sets)
     except QutecError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -81,34 +91,46 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _measured() -> dict[str, CoreTable]:
+def _measured(only: list[str] | None, sets: list[KernelSet]) -> dict[str, dict[str, SetTable]]:
+    """The table with what is asked for measured anew."""
     cores = [core for core in (target(name).core for name in target_names()) if core.name in target_names()]
-    table = {}
+    table: dict[str, dict[str, SetTable]] = json.loads(_TABLE.read_text(encoding="utf-8"))["cores"]
     for core in {core.name: core for core in cores}.values():
+        if only and core.name not in only:
+            continue
         if sys.stderr.isatty():
             print(f"measuring {core.name}", file=sys.stderr)
-        table[core.name] = _measured_core(core)
+        table.setdefault(core.name, {}).update({k.value: _measured_set(core, k) for k in sets})
     return table
 
 
-def _measured_core(core: Core) -> CoreTable:
-    """Code and stack on one core."""
-    kernels = dict.fromkeys(sorted(path.name for path in KERNEL_DIRECTORY.glob("*.c")), 0)
+def _measured_set(core: Core, kernels: KernelSet) -> SetTable:
+    """Code and stack on one core with one set of kernels."""
+    folders = (KERNEL_DIRECTORY, *([SMALL_DIRECTORY] if kernels is KernelSet.SMALL else []))
+    files = dict.fromkeys(sorted(path.name for folder in folders for path in folder.glob("*.c")), 0)
     calls = {kind.__name__: 0 for kind in KINDS}
+    rest = dict(calls)
     library: dict[str, dict[str, int]] = {kind.__name__: {} for kind in KINDS}
-    fixed = 0
     for kind in _emitted(core):
         name = kind.__name__
-        one, many = (flash_by_file(repeated(kind, count), core) for count in (1, _MANY))
+        one, many = (flash_by_file(repeated(kind, count), core, kernels) for count in (1, _MANY))
         calls[name] = round((many[_OWN] - one[_OWN]) / (_MANY - 1))
-        fixed = max(fixed, one[_OWN] - calls[name])
-        for linked in (many, *(flash_by_file(program, core) for program in variants(kind))):
+        rest[name] = one[_OWN] - calls[name]
+        for linked in (many, *(flash_by_file(program, core, kernels) for program in variants(kind))):
             for file, size in linked.items():
-                if file in kernels:
-                    kernels[file] = max(kernels[file], size)
+                if file in files:
+                    files[file] = max(files[file], size)
                 elif file != _OWN:
                     library[name][file] = max(library[name].get(file, 0), size)
-    return {"kernels": kernels, "calls": calls, "library": library, "fixed": fixed, "stack": _stack(core)}
+    fixed = min(rest[kind.__name__] for kind in _emitted(core))
+    return {
+        "kernels": files,
+        "calls": calls,
+        "once": {name: max(size - fixed, 0) for name, size in rest.items()},
+        "library": library,
+        "fixed": fixed,
+        "stack": _stack(core, kernels),
+    }
 
 
 def _emitted(core: Core) -> list[type[Call]]:
@@ -116,22 +138,33 @@ def _emitted(core: Core) -> list[type[Call]]:
     return [kind for kind in KINDS if not (core.mve and kind is FullyConnected)]
 
 
-def _stack(core: Core) -> dict[str, int]:
+def _stack(core: Core, kernels: KernelSet) -> dict[str, int]:
     """Bytes by kind of call, the larger of both compilers', and what a network of many kinds adds."""
     deepest = {kind.__name__: 0 for kind in KINDS}
     added = 0
     for compiler in _COMPILERS:
-        used = {kind.__name__: measured_stack(wide_variants(kind), core, compiler) for kind in _emitted(core)}
+        used = {
+            kind.__name__: measured_stack(wide_variants(kind), core, compiler, kernels)
+            for kind in _emitted(core)
+        }
         deepest = {name: max(size, used.get(name, 0)) for name, size in deepest.items()}
-        added = max(added, measured_stack([mixed()], core, compiler) - max(used.values()))
+        added = max(added, measured_stack([mixed()], core, compiler, kernels) - max(used.values()))
     return {**deepest, "fixed": added + _STACK_SLACK}
 
 
-def _printed(table: dict[str, CoreTable]) -> str:
+def _printed(table: dict[str, dict[str, SetTable]]) -> str:
+    return "\n\n".join(
+        f"{kernels} kernels\n\n{_printed_set({core: sets[kernels.value] for core, sets in table.items()})}"
+        for kernels in KernelSet
+    )
+
+
+def _printed_set(table: dict[str, SetTable]) -> str:
     blocks = []
     sections = {
         "kernels": [entry["kernels"] for entry in table.values()],
         "calls": [entry["calls"] for entry in table.values()],
+        "once": [entry["once"] for entry in table.values()],
         "stack": [entry["stack"] for entry in table.values()],
     }
     for section, columns in sections.items():

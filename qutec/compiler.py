@@ -16,8 +16,9 @@ import onnx
 import onnx_ir as ir
 
 from qutec.backends.cmsis_nn import (
+    KernelSet,
     Provenance,
-    code_bytes,
+    code_cost,
     context_bytes,
     emit_project,
     prepare,
@@ -42,6 +43,7 @@ from qutec.report import (
     SCHEMA_VERSION,
     BufferReport,
     ExitReport,
+    KernelReport,
     LayerReport,
     Report,
     TechniqueReport,
@@ -97,9 +99,9 @@ def compile_model(
             is folded into their weights.
         exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
             each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
-        optimize: "speed" takes the fastest kernels, and the fastest plan that fits `sram`; "sram" the smallest
-            plan, at the price of moving buffers within the arena and of running layers row by row; "flash" the
-            smallest kernels, and a plan as for "speed".
+        optimize: "speed" takes the fastest kernels, and the fastest plan that fits `sram`; "sram" the
+            smallest plan, at the price of moving buffers within the arena and of running layers row by row;
+            "flash" the smallest kernels, and a plan as for "speed".
         keep_input: leave the input buffers as they are, so that a caller may run the same input again.
         plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
             plan does not depend on the machine: the time is counted in steps.
@@ -130,7 +132,7 @@ def compile_model(
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    plan_options = _PlanOptions(chosen.core, optimize.plan_goal, keep_input, plan_seconds)
+    plan_options = _PlanOptions(chosen.core, optimize.plan_goal, optimize.kernels, keep_input, plan_seconds)
     program = prepare(lower(quantized, name or loaded.name), chosen.core)
     program, scratch, plan = _planned(program, plan_options, sram_budget)
     prefix = c_identifier(name or loaded.name)
@@ -139,15 +141,18 @@ def compile_model(
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
     sample = _sample(program, loaded.model, calibration)
     project = emit_project(program, plan, scratch, prefix, provenance, sample, optimize.kernels)
-    flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)}
+    code = code_cost(program.calls, chosen.core, optimize.kernels)
+    stack = stack_bytes(program.calls, chosen.core, optimize.kernels)
+    flash_bytes = {"weights": project.weights_bytes, "code": code.total}
     overhead = None
     if heads and base is not None:
         alone = prepare(lower(quantize(base, calibration, method), prefix), chosen.core)
         alone, scratch_alone, plan_alone = _planned(alone, plan_options, None)
+        code_alone = code_cost(alone.calls, chosen.core, optimize.kernels).total
         weights = emit_project(alone, plan_alone, scratch_alone, prefix, provenance, sample).weights_bytes
         overhead = {
             "macs": _macs(program) - _macs(alone),
-            "flash_bytes": sum(flash_bytes.values()) - weights - code_bytes(alone.calls, chosen.core),
+            "flash_bytes": sum(flash_bytes.values()) - weights - code_alone,
             "arena_bytes": plan.arena_bytes - plan_alone.arena_bytes,
         }
     report = Report(
@@ -173,16 +178,18 @@ def compile_model(
         arena_optimal=plan.optimal,
         arena_layerwise_bytes=_layerwise_bytes(plan),
         arena_techniques=tuple(TechniqueReport(t.name, t.arena_bytes, t.optimal) for t in plan.techniques),
-        stack_estimate_bytes=stack_bytes(program.calls, chosen.core),
-        sram_bytes=plan.arena_bytes + context_bytes(program) + stack_bytes(program.calls, chosen.core),
+        stack_estimate_bytes=stack,
+        sram_bytes=plan.arena_bytes + context_bytes(program) + stack,
         sram_budget_bytes=sram_budget,
         flash_bytes=flash_bytes,
         flash_budget_bytes=flash_budget,
         optimize=optimize.value,
         compiler_level=optimize.kernels.compiler_level,
         layers=tuple(
-            _layer(program, call, plan.live_bytes[i], scratch[i]) for i, call in enumerate(program.calls)
+            _layer(program, call, plan.live_bytes[i], scratch[i], code.calls[i])
+            for i, call in enumerate(program.calls)
         ),
+        kernels=tuple(KernelReport(part.file, part.bytes, part.calls) for part in code.shared),
         buffers=tuple(
             BufferReport(a.name, a.bytes, a.offset, a.first_use, a.last_use) for a in plan.allocations
         ),
@@ -213,6 +220,7 @@ class _PlanOptions:
 
     core: Core
     goal: Goal
+    kernels: KernelSet
     keep_input: bool
     seconds: float
 
@@ -223,7 +231,7 @@ def _planned(
     """The program in its final order, the scratch of its calls in bytes, and its plan."""
     if not options.seconds > 0:
         raise UsageError(f"plan_seconds must be above 0, not {options.seconds:g}")
-    outside = context_bytes(program) + stack_bytes(program.calls, options.core)
+    outside = context_bytes(program) + stack_bytes(program.calls, options.core, options.kernels)
     planned = plan_network(
         program,
         [scratch_bytes(call, options.core) for call in program.calls],
@@ -317,10 +325,12 @@ def _parameters(call: Call) -> int:
     return sum(int(arrays[name].size) for name in ("weights", "bias") if name in arrays)
 
 
-def _layer(program: Program, call: Call, live: int, scratch: int) -> LayerReport:
+def _layer(program: Program, call: Call, live: int, scratch: int, code: int) -> LayerReport:
     weights = sum(array.nbytes for array in call.constants().values())
     shape_in, shape_out = _shapes(program, call)
-    return LayerReport(call.name, type(call).__name__, call.macs, weights, shape_in, shape_out, live, scratch)
+    return LayerReport(
+        call.name, type(call).__name__, call.macs, weights, code, shape_in, shape_out, live, scratch
+    )
 
 
 def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:

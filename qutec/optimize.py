@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from qutec.backends.cmsis_nn.kernel_index import KernelSet
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.planner import Goal
 
 __all__ = ["Optimize"]
@@ -26,7 +26,7 @@ class Optimize(StrEnum):
 
     @property
     def plan_goal(self) -> Goal:
-        """What the planner is asked for. Moves and rows cost code, so flash has them only where SRAM is short."""
+        """What the planner is asked for. Moves and rows cost code: flash has them where SRAM is short."""
         return Goal.SRAM if self is Optimize.SRAM else Goal.SPEED
 
     @property

@@ -1,23 +1,25 @@
-"""Flash that the code takes and stack that it uses: figures measured, not compiled, at compile time.
+"""Flash that the code takes, by layer, and stack that it uses: measured beforehand, nothing is compiled here.
 
-The tables come from `python -m benchmarks.code_size`, which builds networks of each kind of call, weighs
-them with arm-none-eabi-gcc -O3 and runs them on painted stacks. They are estimates for the report, for the
-bundled kernels; `qutec run` measures the real image.
+The tables come from `python -m benchmarks.code_size`, which builds networks of each kind of call with either
+set of kernels, weighs them with arm-none-eabi-gcc at the level of the set and runs them on painted stacks.
+They are estimates for the report, for the bundled kernels; `qutec run` measures the real image.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qutec.backends.cmsis_nn.kernel_index import kernel_files
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import Call, RowRegion
 from qutec.targets import Core
 
-__all__ = ["code_bytes", "stack_bytes"]
+__all__ = ["CodeCost", "SharedCode", "code_cost", "stack_bytes"]
 
 
 _STACK_MARGIN = 32
@@ -59,25 +61,71 @@ def _table() -> dict[str, Any]:
     return table
 
 
-def code_bytes(calls: Sequence[Call], core: Core) -> int:
-    """Estimated bytes of code and parameter structs: kernels, one function for each call, the API.
+@dataclass(frozen=True)
+class SharedCode:
+    """Code that is there once, whichever calls need it."""
+
+    file: str
+    """A kernel file, a function of the compiler's libraries, or the network's own file."""
+    bytes: int
+    calls: tuple[int, ...]
+    """Numbers of the calls that need it."""
+
+
+@dataclass(frozen=True)
+class CodeCost:
+    """Estimated bytes of code and parameter structs."""
+
+    calls: tuple[int, ...]
+    """What each call adds: its function, its structs."""
+    shared: tuple[SharedCode, ...]
+    """The rest, the largest first."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self.calls) + sum(part.bytes for part in self.shared)
+
+
+def code_cost(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.FAST) -> CodeCost:
+    """What the calls of a network, the kernels that they need and its API take in flash.
 
     Counts what the calls need of the compiler's own libraries, such as memcpy.
     """
-    sizes = _table()["cores"][core.name]
-    kinds = [type(call).__name__ for call in _kernel_calls(calls)]
-    regions = [call for call in calls if isinstance(call, RowRegion)]
-    loops = sum(_REGION_CODE_BYTES + _ROW_CODE_BYTES * len(region.calls) for region in regions)
-    sources = [name for name in kernel_files(calls) if name.endswith(".c")]
-    kernels = sum(_ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name] for name in sources)
-    library = {name: size for kind in kinds for name, size in sizes["library"][kind].items()}
-    return int(
-        sizes["fixed"] + loops + kernels + sum(sizes["calls"][kind] for kind in kinds) + sum(library.values())
+    sizes = _table()["cores"][core.name][kernels.value]
+    users: dict[tuple[str, int], list[int]] = {}
+    for index, call in enumerate(calls):
+        needed: dict[str, int] = {}
+        for one in _kernel_calls([call]):
+            kind = type(one).__name__
+            needed |= {f"{kind} calls": sizes["once"][kind], **sizes["library"][kind]}
+        for name in kernel_files([call], kernels):
+            if name.endswith(".c"):
+                needed[name] = _ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name]
+        for name, size in needed.items():
+            users.setdefault((name, size), []).append(index)
+    largest: dict[str, SharedCode] = {}
+    for (name, size), indices in users.items():
+        known = largest.get(name, SharedCode(name, 0, ()))
+        both = tuple(sorted({*known.calls, *indices}))
+        largest[name] = SharedCode(name, max(known.bytes, size), both)
+    everyone = SharedCode("API", sizes["fixed"], tuple(range(len(calls))))
+    shared = [part for part in (everyone, *largest.values()) if part.bytes]
+    return CodeCost(
+        tuple(_call_bytes(call, sizes["calls"]) for call in calls),
+        tuple(sorted(shared, key=lambda part: (-part.bytes, part.file))),
     )
 
 
-def stack_bytes(calls: Sequence[Call], core: Core) -> int:
+def _call_bytes(call: Call, table: dict[str, int]) -> int:
+    own = sum(table[type(one).__name__] for one in _kernel_calls([call]))
+    if isinstance(call, RowRegion):
+        own += _REGION_CODE_BYTES + _ROW_CODE_BYTES * len(call.calls)
+    return own
+
+
+def stack_bytes(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.FAST) -> int:
     """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes."""
-    stack = _table()["cores"][core.name]["stack"]
+    stack = _table()["cores"][core.name][kernels.value]["stack"]
     deepest = max((stack[type(call).__name__] + _frame(region) for call, region in _framed(calls)), default=0)
     return int(-(-(deepest + stack["fixed"] + _STACK_MARGIN) // 16) * 16)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from enum import StrEnum
 from pathlib import Path
 
 from qutec.backends.cmsis_nn.head_calls import feature_kernel
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -34,26 +34,11 @@ from qutec.program import (
 )
 from qutec.program.row_region import is_global_pool
 
-__all__ = ["KERNEL_DIRECTORY", "SMALL_DIRECTORY", "KernelSet", "kernel_files", "kernel_path", "own_sources"]
+__all__ = ["KERNEL_DIRECTORY", "SMALL_DIRECTORY", "kernel_files", "kernel_path", "own_sources"]
 
 KERNEL_DIRECTORY = Path(__file__).parent / "kernels"
 SMALL_DIRECTORY = KERNEL_DIRECTORY / "small"
 """Files of the small set, which stand in for those of the same name in KERNEL_DIRECTORY, or help them."""
-
-
-class KernelSet(StrEnum):
-    """Which of the bundled kernels a project gets. Their answers are the same."""
-
-    FAST = "fast"
-    """The fewest instructions."""
-    SMALL = "small"
-    """The least flash."""
-
-    @property
-    def compiler_level(self) -> str:
-        """The optimisation that the emitted build asks of the compiler."""
-        return "-Os" if self is KernelSet.SMALL else "-O3"
-
 
 _PUBLIC_HEADERS = ("arm_nnfunctions.h", "qute_kernels.h")
 _OWN_HEADERS = frozenset({"qute_kernels.h", "qute_monitor.h"})
@@ -169,7 +154,7 @@ def own_sources(folder: Path) -> list[str]:
 def _sources(call: Call, kernels: KernelSet) -> tuple[str, ...]:
     match call:
         case HeadFeatures():
-            return (f"{feature_kernel(call)}.c",)
+            return (f"{feature_kernel(call, kernels)}.c",)
         case HeadLogits():
             return (f"qute_head_logits_s{call.input_bits}.c",)
         case RowRegion():

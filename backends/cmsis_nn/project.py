@@ -13,13 +13,8 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
-from qutec.backends.cmsis_nn.kernel_index import (
-    KERNEL_DIRECTORY,
-    KernelSet,
-    kernel_files,
-    kernel_path,
-    own_sources,
-)
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, kernel_path, own_sources
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.backends.cmsis_nn.result_api import exit_lines, result_api
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
@@ -63,11 +58,11 @@ def emit_project(
     """The C project of a planned program.
 
     `prefix` is a C identifier that starts every symbol; `sample` has one flat int8 array for each input,
-    in memory order, for example/main.c; `kernels` says which bundled ones come with it. The same arguments give
-    the same bytes.
+    in memory order, for example/main.c; `kernels` says which bundled ones come with it. The same arguments
+    give the same bytes.
     """
     const_data = ConstData(prefix)
-    writer = CallWriter(program, dict(plan.offsets), const_data)
+    writer = CallWriter(program, dict(plan.offsets), const_data, kernels)
     layers = []
     for index, call in enumerate(program.calls):
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])

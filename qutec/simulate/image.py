@@ -94,8 +94,9 @@ def build_image(
 
     The kernels are the project's own or, where `cmsis_nn` names a copy of Arm's library, the arm_*
     functions of that library. "auto" takes zig, and arm-none-eabi-gcc only where zig is not installed.
-    `optimize` is a compiler's level such as "-O2"; None for the one that the project itself is built with. Raises
-    UsageError (no such project or library), ToolMissingError, or QutecError with the compiler's first errors.
+    `optimize` is a level such as "-O2"; None for the one that the project itself is built with. Raises
+    UsageError (no such project or library), ToolMissingError, or QutecError with the compiler's first
+    errors.
     """
     emitted = read_project(project)
     site = _Site(emitted, core, target_toolchain(core, compiler))

@@ -17,13 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from qutec.backends.cmsis_nn.kernel_index import (
-    KERNEL_DIRECTORY,
-    SMALL_DIRECTORY,
-    KernelSet,
-    kernel_files,
-    kernel_path,
-)
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, SMALL_DIRECTORY, kernel_files, kernel_path
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.targets import Core, target
 from tests.backends.kernel_cases import (
     OWN,
