@@ -99,7 +99,7 @@ def _dynamic_exits(report: Report) -> list[str]:
 def _table(report: Report) -> list[str]:
     widest = max((layer.arena_live_bytes for layer in report.layers), default=0)
     columns = f"{'kernel':<16}{'output':>12}{'MACs':>12}{'weights':>10}{'code':>6}{'live':>9}"
-    return [f"{'layer':<28}{columns}", *(_row(layer, widest) for layer in report.layers)]
+    return [f"{'layer':<27}{columns}", *(_row(layer, widest) for layer in report.layers)]
 
 
 def _kernels(report: Report) -> list[str]:
@@ -130,11 +130,11 @@ def _printable(name: str, width: int = 32) -> str:
 
 
 def _row(layer: LayerReport, widest: int) -> str:
-    name = _printable(layer.name, 26)
+    name = _printable(layer.name, 25)
     shape = "x".join(map(str, layer.output_shape[1:]))
     bar = "#" * round(6 * layer.arena_live_bytes / widest) if widest else ""
     peak = "<" if layer.arena_live_bytes == widest else ""
     return (
-        f"{name:<28}{layer.kernel:<16}{shape:>12}{layer.macs:>12,}{layer.weights_bytes:>10,}"
+        f"{name:<27}{layer.kernel:<16}{shape:>12}{layer.macs:>12,}{layer.weights_bytes:>10,}"
         f"{layer.code_bytes:>6,}{layer.arena_live_bytes:>9,} {bar}{peak}"
     )
