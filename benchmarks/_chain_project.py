@@ -10,20 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from qutec.backends.cmsis_nn import Provenance, emit_project, prepare, scratch_bytes
+from qutec.backends.cmsis_nn import KernelSet, Provenance, emit_project, prepare, scratch_bytes
 from qutec.planner import plan_program
 from qutec.program import Program
 from qutec.simulate import Compiler, build_image, run_image
 from qutec.simulate.project import read_project
 from qutec.simulate.sources import network_jobs
-from qutec.simulate.toolchain import CompileJob, compile_all, link, target_toolchain
+from qutec.simulate.toolchain import CompileJob, Toolchain, compile_all, link, target_toolchain
 from qutec.targets import Core
 
 __all__ = ["flash_by_file", "measured_stack", "write_project"]
 
 _PREFIX = "chain"
 _FLAGS = (
-    "-O3",
     "-ffunction-sections",
     "-fdata-sections",
     "-fno-unwind-tables",
@@ -59,15 +58,18 @@ _SECTION = re.compile(
 _MEMBER = re.compile(r"\((?:lib\w*-)?(\w+?)(?:-stub)?\.o\)$")
 _NUMBER = re.compile(r"^\d+-")
 
+_OBJECTS: dict[tuple[Toolchain, tuple[str, ...], str, bytes], bytes] = {}
+"""Objects of kernels by what they were made with."""
 
-def write_project(program: Program, core: Core, folder: Path) -> Path:
+
+def write_project(program: Program, core: Core, folder: Path, kernels: KernelSet = KernelSet.FAST) -> Path:
     """The program as a project for `core` in `folder`, with what the simulator wants of its report."""
     program = prepare(program, core)
     scratch = [scratch_bytes(call, core) for call in program.calls]
     plan = plan_program(program, scratch)
     sample = [np.zeros(port.size, np.int8) for port in program.inputs]
     provenance = Provenance("0", "benchmarks.code_size", _PREFIX, "0" * 64, core.name)
-    project = emit_project(program, plan, scratch, _PREFIX, provenance, sample)
+    project = emit_project(program, plan, scratch, _PREFIX, provenance, sample, kernels)
     for name, text in project.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,13 +80,14 @@ def write_project(program: Program, core: Core, folder: Path) -> Path:
         "inputs": [{"bytes": port.size} for port in program.inputs],
         "outputs": [{"bytes": port.size} for port in program.outputs],
         "layers": [call.name for call in program.calls],
+        "compiler_level": kernels.compiler_level,
     }
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
     return folder
 
 
-def flash_by_file(program: Program, core: Core) -> Counter[str]:
-    """Bytes of .text + .rodata + .data that an application links, by C file (arm-none-eabi-gcc -O3).
+def flash_by_file(program: Program, core: Core, kernels: KernelSet = KernelSet.FAST) -> Counter[str]:
+    """Bytes of .text + .rodata + .data that an application links, by C file, with arm-none-eabi-gcc.
 
     Functions of the compiler's own libraries are under their names, such as 'memcpy'; the weights file and
     the application's main are left out.
@@ -92,15 +95,32 @@ def flash_by_file(program: Program, core: Core) -> Counter[str]:
     toolchain = target_toolchain(core, "gcc")
     with tempfile.TemporaryDirectory(prefix="qutec-size-") as name:
         folder = Path(name)
-        project = read_project(write_project(program, core, folder / "project"))
+        project = read_project(write_project(program, core, folder / "project", kernels))
+        flags = (project.compiler_level, *_FLAGS)
         main, image, listing = folder / "main.c", folder / "image.elf", folder / "image.map"
         main.write_text(_MAIN, encoding="utf-8")
-        jobs = network_jobs(project, folder, _FLAGS, None)
-        jobs.append(CompileJob(main, folder / "main.o", (*_FLAGS, f"-I{project.path}")))
-        compile_all(toolchain, jobs)
-        flags = ["-nostartfiles", "-Wl,--gc-sections", "-Wl,--entry=main", f"-Wl,-Map={listing}"]
-        link(toolchain, [job.output for job in jobs], image, flags)
+        jobs = network_jobs(project, folder, flags, None)
+        jobs.append(CompileJob(main, folder / "main.o", (*flags, f"-I{project.path}")))
+        _compile_once(toolchain, jobs)
+        options = ["-nostartfiles", "-Wl,--gc-sections", "-Wl,--entry=main", f"-Wl,-Map={listing}"]
+        link(toolchain, [job.output for job in jobs], image, options)
         return _kept(listing.read_text(encoding="utf-8"))
+
+
+def _compile_once(toolchain: Toolchain, jobs: list[CompileJob]) -> None:
+    """Compile what has not been compiled before: the kernels are the same in every project."""
+    fresh = []
+    for job in jobs:
+        key = (toolchain, job.flags[:-2], job.source.name, job.source.read_bytes())
+        known = _OBJECTS.get(key) if job.source.parent.name == "kernels" else None
+        if known is None:
+            fresh.append((key, job))
+        else:
+            job.output.write_bytes(known)
+    compile_all(toolchain, [job for _, job in fresh])
+    _OBJECTS.update(
+        (key, job.output.read_bytes()) for key, job in fresh if job.source.parent.name == "kernels"
+    )
 
 
 def _kept(listing: str) -> Counter[str]:
@@ -119,7 +139,11 @@ def _origin(path: str) -> str:
 
 
 def measured_stack(
-    programs: list[Program], core: Core, compiler: Compiler, cmsis_nn: Path | None = None
+    programs: list[Program],
+    core: Core,
+    compiler: Compiler,
+    kernels: KernelSet = KernelSet.FAST,
+    cmsis_nn: Path | None = None,
 ) -> int:
     """The deepest stack in bytes of an inference of any of the programs on the emulated core.
 
@@ -128,7 +152,7 @@ def measured_stack(
     deepest = 0
     for program in programs:
         with tempfile.TemporaryDirectory(prefix="qutec-stack-") as name:
-            project = write_project(program, core, Path(name))
+            project = write_project(program, core, Path(name), kernels)
             image = build_image(project, core, compiler=compiler, cmsis_nn=cmsis_nn)
             inputs = [np.zeros(port.size, np.int8) for port in program.inputs]
             result = run_image(

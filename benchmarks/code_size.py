@@ -3,10 +3,12 @@
     python -m benchmarks.code_size               measure everything and write backends/cmsis_nn/code_size.json
     python -m benchmarks.code_size --arm-stack   measure only the stack with Arm's library (arm_stack.json)
     python -m benchmarks.code_size --check       write nothing, exit with 1 where a table is out of date
+    python -m benchmarks.code_size --core cortex-m4 --kernels small    measure that alone
 
-Code is that of arm-none-eabi-gcc -O3 after --gc-sections, read off the linker's map: bytes of each kernel
-file, bytes that one call adds to <prefix>.c (its function and parameter structs, by the difference between
-five calls and one), and the rest of the API. Stack is the deepest that painted memory shows over programs
+For each set of kernels: code is that of arm-none-eabi-gcc at the level of the set after --gc-sections, read
+off the linker's map: bytes of each kernel file, bytes that one call adds to <prefix>.c (its function and
+parameter structs, by the difference between five calls and one), what the first call of a kind adds besides,
+and the rest of the API. Stack is the deepest that painted memory shows over programs
 that take every way through a kernel, with gcc and with zig, on an emulated core of each architecture. They
 have calls of other kinds too: compilers inline all calls into one function, with the frame of the widest,
 up to 90 bytes more than a network of one kind of call has. Where CMSIS_NN_PATH names Arm's library, the stack
@@ -33,7 +35,8 @@ from benchmarks._call_programs import KINDS, mixed, repeated, variants, wide_var
 from benchmarks._chain_project import flash_by_file, measured_stack
 from benchmarks._tables import plain_table
 from qutec.backends.cmsis_nn import cost
-from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, SMALL_DIRECTORY
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.errors import QutecError
 from qutec.program import Call, FullyConnected
 from qutec.simulate import Compiler
@@ -51,17 +54,19 @@ _STACK_SLACK = 32
 own function: measured on the reference networks, it is 4 to 20 bytes."""
 
 
-class CoreTable(TypedDict):
-    """What one core's entry of the table holds, in bytes."""
+class SetTable(TypedDict):
+    """What the table holds for one set of kernels on one core, in bytes."""
 
     kernels: dict[str, int]
     """Linked code and constants of each file in kernels/; 0 for what no network links."""
     calls: dict[str, int]
     """What one more call of a kind adds to <prefix>.c, parameter structs included."""
+    once: dict[str, int]
+    """What the first call of a kind adds to <prefix>.c besides."""
     library: dict[str, dict[str, int]]
     """Functions of the compiler's libraries that calls of a kind bring, once each."""
     fixed: int
-    """The rest of <prefix>.c."""
+    """The rest of <prefix>.c: the API."""
     stack: dict[str, int]
     """Deepest stack of one kind of call among others; 'fixed' is what a mixed network adds."""
 
@@ -71,16 +76,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure code and stack of kernels and calls.")
     parser.add_argument("--check", action="store_true", help="compare with the tables, write nothing")
     parser.add_argument("--arm-stack", action="store_true", help="only the stack with Arm's library")
+    parser.add_argument(
+        "--core", action="append", help="measure this core alone and keep the others' figures"
+    )
+    parser.add_argument("--kernels", choices=list(KernelSet), help="measure this set alone, likewise")
     options = parser.parse_args(arguments)
+    sets = [KernelSet(options.kernels)] if options.kernels else list(KernelSet)
     try:
         arm = library_from_environment()
         tables: dict[Path, str] = {}
         if not options.arm_stack:
-            table = _measured()
+            table = _measured(options.core, sets)
             print(_printed(table))
             tables[_TABLE] = _text(table)
-        if arm is not None:
-            stack = _measured_with(arm)
+        if arm is not None and (options.arm_stack or not options.kernels):
+            stack = _measured_with(arm, options.core)
             print(_by_core("stack with Arm's library", stack))
             tables[_ARM_TABLE] = _text(stack)
         elif options.arm_stack:
@@ -102,16 +112,10 @@ def _text(table: object) -> str:
     return json.dumps({"cores": table}, indent=1, sort_keys=True) + "\n"
 
 
-def _cores() -> list[Core]:
+def _cores(only: list[str] | None) -> list[Core]:
+    """Those asked for, or all."""
     cores = [core for core in (target(name).core for name in target_names()) if core.name in target_names()]
-    return list({core.name: core for core in cores}.values())
-
-
-def _measured_with(arm: Path) -> dict[str, dict[str, int]]:
-    """Stack on every core, linked with Arm's library."""
-    with tempfile.TemporaryDirectory(prefix="qutec-arm-") as folder:
-        library = int8_library(arm, Path(folder) / "cmsis-nn")
-        return {core.name: _stack(core, library) for core in _told(_cores())}
+    return list({core.name: core for core in cores if not only or core.name in only}.values())
 
 
 def _told(cores: list[Core]) -> Iterator[Core]:
@@ -121,28 +125,49 @@ def _told(cores: list[Core]) -> Iterator[Core]:
         yield core
 
 
-def _measured() -> dict[str, CoreTable]:
-    return {core.name: _measured_core(core) for core in _told(_cores())}
+def _measured_with(arm: Path, only: list[str] | None) -> dict[str, dict[str, int]]:
+    """The table of the stack with Arm's library, with the cores asked for measured anew."""
+    table: dict[str, dict[str, int]] = json.loads(_ARM_TABLE.read_text(encoding="utf-8"))["cores"]
+    with tempfile.TemporaryDirectory(prefix="qutec-arm-") as folder:
+        library = int8_library(arm, Path(folder) / "cmsis-nn")
+        return table | {core.name: _stack(core, KernelSet.FAST, library) for core in _told(_cores(only))}
 
 
-def _measured_core(core: Core) -> CoreTable:
-    """Code and stack on one core."""
-    kernels = dict.fromkeys(sorted(path.name for path in KERNEL_DIRECTORY.glob("*.c")), 0)
+def _measured(only: list[str] | None, sets: list[KernelSet]) -> dict[str, dict[str, SetTable]]:
+    """The table with what is asked for measured anew."""
+    table: dict[str, dict[str, SetTable]] = json.loads(_TABLE.read_text(encoding="utf-8"))["cores"]
+    for core in _told(_cores(only)):
+        table.setdefault(core.name, {}).update({k.value: _measured_set(core, k) for k in sets})
+    return table
+
+
+def _measured_set(core: Core, kernels: KernelSet) -> SetTable:
+    """Code and stack on one core with one set of kernels."""
+    folders = (KERNEL_DIRECTORY, *([SMALL_DIRECTORY] if kernels is KernelSet.SMALL else []))
+    files = dict.fromkeys(sorted(path.name for folder in folders for path in folder.glob("*.c")), 0)
     calls = {kind.__name__: 0 for kind in KINDS}
+    rest = dict(calls)
     library: dict[str, dict[str, int]] = {kind.__name__: {} for kind in KINDS}
-    fixed = 0
     for kind in _emitted(core):
         name = kind.__name__
-        one, many = (flash_by_file(repeated(kind, count), core) for count in (1, _MANY))
+        one, many = (flash_by_file(repeated(kind, count), core, kernels) for count in (1, _MANY))
         calls[name] = round((many[_OWN] - one[_OWN]) / (_MANY - 1))
-        fixed = max(fixed, one[_OWN] - calls[name])
-        for linked in (many, *(flash_by_file(program, core) for program in variants(kind))):
+        rest[name] = one[_OWN] - calls[name]
+        for linked in (many, *(flash_by_file(program, core, kernels) for program in variants(kind))):
             for file, size in linked.items():
-                if file in kernels:
-                    kernels[file] = max(kernels[file], size)
+                if file in files:
+                    files[file] = max(files[file], size)
                 elif file != _OWN:
                     library[name][file] = max(library[name].get(file, 0), size)
-    return {"kernels": kernels, "calls": calls, "library": library, "fixed": fixed, "stack": _stack(core)}
+    fixed = min(rest[kind.__name__] for kind in _emitted(core))
+    return {
+        "kernels": files,
+        "calls": calls,
+        "once": {name: max(size - fixed, 0) for name, size in rest.items()},
+        "library": library,
+        "fixed": fixed,
+        "stack": _stack(core, kernels),
+    }
 
 
 def _emitted(core: Core) -> list[type[Call]]:
@@ -150,26 +175,33 @@ def _emitted(core: Core) -> list[type[Call]]:
     return [kind for kind in KINDS if not (core.mve and kind is FullyConnected)]
 
 
-def _stack(core: Core, cmsis_nn: Path | None = None) -> dict[str, int]:
+def _stack(core: Core, kernels: KernelSet, cmsis_nn: Path | None = None) -> dict[str, int]:
     """Bytes by kind of call, the larger of both compilers', and what a network of many kinds adds."""
     deepest = {kind.__name__: 0 for kind in KINDS}
     added = 0
     for compiler in _COMPILERS:
         used = {
-            kind.__name__: measured_stack(wide_variants(kind), core, compiler, cmsis_nn)
+            kind.__name__: measured_stack(wide_variants(kind), core, compiler, kernels, cmsis_nn)
             for kind in _emitted(core)
         }
         deepest = {name: max(size, used.get(name, 0)) for name, size in deepest.items()}
-        added = max(added, measured_stack([mixed()], core, compiler, cmsis_nn) - max(used.values()))
+        added = max(added, measured_stack([mixed()], core, compiler, kernels, cmsis_nn) - max(used.values()))
     return {**deepest, "fixed": added + _STACK_SLACK}
 
 
-def _printed(table: dict[str, CoreTable]) -> str:
-    blocks = [
-        _by_core("kernels", {core: entry["kernels"] for core, entry in table.items()}),
-        _by_core("calls", {core: entry["calls"] for core, entry in table.items()}),
-        _by_core("stack", {core: entry["stack"] for core, entry in table.items()}),
-    ]
+def _printed(table: dict[str, dict[str, SetTable]]) -> str:
+    return "\n\n".join(
+        f"{kernels} kernels\n\n{_printed_set({core: sets[kernels.value] for core, sets in table.items()})}"
+        for kernels in KernelSet
+    )
+
+
+def _printed_set(table: dict[str, SetTable]) -> str:
+    sections = {
+        section: {core: entry[section] for core, entry in table.items()}  # type: ignore[literal-required]
+        for section in ("kernels", "calls", "once", "stack")
+    }
+    blocks = [_by_core(section, columns) for section, columns in sections.items()]
     fixed = ", ".join(f"{core.removeprefix('cortex-')} {entry['fixed']}" for core, entry in table.items())
     return "\n\n".join([*blocks, f"API, bytes: {fixed}"])
 

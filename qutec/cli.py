@@ -70,10 +70,11 @@ class ActivationName(StrEnum):
 
 
 class GoalName(StrEnum):
-    """What `qutec compile` makes the memory plan good at."""
+    """What `qutec compile` makes the code good at."""
 
     SPEED = "speed"
     SRAM = "sram"
+    FLASH = "flash"
 
 
 class CompilerName(StrEnum):
@@ -238,7 +239,10 @@ def compile_command(
     ] = 1.0,
     optimize: Annotated[
         GoalName | None,
-        typer.Option(help="speed: the fastest plan that fits; sram: the smallest arena, layers row by row."),
+        typer.Option(
+            help="speed: the fastest plan that fits; sram: the smallest arena, layers row by row; flash: the "
+            "smallest kernels."
+        ),
     ] = None,
     keep_input: Annotated[
         bool, typer.Option("--keep-input", help="Do not reuse the memory of the inputs.")

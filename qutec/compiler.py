@@ -18,7 +18,7 @@ import onnx_ir as ir
 from qutec.backends.cmsis_nn import (
     Provenance,
     arm_stack_bytes,
-    code_bytes,
+    code_cost,
     context_bytes,
     emit_project,
     prepare,
@@ -34,6 +34,7 @@ from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, cho
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.misfit import Variant, check_budgets
+from qutec.optimize import Optimize
 from qutec.passes.quantize import is_quantized
 from qutec.pins import pinned_buffers
 from qutec.planner import (
@@ -51,6 +52,7 @@ from qutec.report import (
     SCHEMA_VERSION,
     BufferReport,
     ExitReport,
+    KernelReport,
     LayerReport,
     Report,
     TechniqueReport,
@@ -86,7 +88,7 @@ def compile_model(
     abstain: float = 0.0,
     exit_threshold: float | Sequence[float] | None = None,
     temperature: float = 1.0,
-    optimize: str | Goal = Goal.SPEED,
+    optimize: str | Optimize = Optimize.SPEED,
     keep_input: bool = False,
     pin: Mapping[str, int] | None = None,
     plan_seconds: float = DEFAULT_PLAN_SECONDS,
@@ -117,8 +119,9 @@ def compile_model(
             is folded into their weights.
         exit_threshold: confidence in (0, 1] at which a dynamic exit is taken, one for all exits or one for
             each but the last; `qutec.exits.DEFAULT_EXIT_THRESHOLD` by default.
-        optimize: "speed" takes the fastest plan that fits `sram`; "sram" the smallest, at the price of moving
-            buffers within the arena and of running layers row by row.
+        optimize: "speed" takes the fastest kernels, and the fastest plan that fits `sram`; "sram" the
+            smallest plan, at the price of moving buffers within the arena and of running layers row by row;
+            "flash" the smallest kernels, and a plan as for "speed".
         keep_input: leave the input buffers as they are, so that a caller may run the same input again.
         pin: offsets in the arena, in bytes, of inputs and outputs by name that may lie nowhere else: where
             DMA writes them, or where another program of the device looks for them.
@@ -136,7 +139,7 @@ def compile_model(
     options = CompileOptions(
         target=find_target(target),
         exits=ExitOptions(exits, abstain, exit_threshold, temperature),
-        goal=Goal(optimize),
+        optimize=Optimize(optimize),
         method=_method(method),
         keep_input=keep_input,
         pin=pin or {},
@@ -166,7 +169,7 @@ class CompileOptions:
 
     target: Target
     exits: ExitOptions
-    goal: Goal
+    optimize: Optimize
     method: CalibrationMethod
     keep_input: bool
     plan_seconds: float
@@ -239,21 +242,24 @@ def finish(
     command = options.command or f"qutec.compile({loaded.name}, target={target})"
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
     sample = example_sample(network, program)
-    project = emit_project(program, plan, scratch, prefix, provenance, sample)
-    flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, core)}
+    kernels = options.optimize.kernels
+    project = emit_project(program, plan, scratch, prefix, provenance, sample, kernels)
+    code = code_cost(program.calls, core, kernels)
+    flash_bytes = {"weights": project.weights_bytes, "code": code.total}
     overhead = None
     if heads and network.base is not None:
         alone = prepare(lower(quantize(network.base, calibration, options.method), prefix), core)
         without = plan_within(alone, replace(options, pin={}), None)
+        code_alone = code_cost(without.program.calls, core, kernels).total
         weights = emit_project(
             without.program, without.plan, without.scratch, prefix, provenance, sample
         ).weights_bytes
         overhead = {
             "macs": _macs(program) - _macs(without.program),
-            "flash_bytes": sum(flash_bytes.values()) - weights - code_bytes(without.program.calls, core),
+            "flash_bytes": sum(flash_bytes.values()) - weights - code_alone,
             "arena_bytes": plan.arena_bytes - without.plan.arena_bytes,
         }
-    stack, arm_stack = stack_bytes(program.calls, core), arm_stack_bytes(program.calls, core)
+    stack, arm_stack = stack_bytes(program.calls, core, kernels), arm_stack_bytes(program.calls, core)
     members = network.members if len(network.members) > 1 else ()
     report = Report(
         schema_version=SCHEMA_VERSION,
@@ -285,9 +291,13 @@ def finish(
         sram_budget_bytes=sram_budget,
         flash_bytes=flash_bytes,
         flash_budget_bytes=flash_budget,
+        optimize=options.optimize.value,
+        compiler_level=kernels.compiler_level,
         layers=tuple(
-            _layer(program, call, plan.live_bytes[i], scratch[i]) for i, call in enumerate(program.calls)
+            _layer(program, call, plan.live_bytes[i], scratch[i], code.calls[i])
+            for i, call in enumerate(program.calls)
         ),
+        kernels=tuple(KernelReport(part.file, part.bytes, part.calls) for part in code.shared),
         buffers=tuple(
             BufferReport(a.name, a.bytes, a.offset, a.first_use, a.last_use) for a in plan.allocations
         ),
@@ -345,13 +355,13 @@ def plan_within(program: Program, options: CompileOptions, sram_budget: int | No
     """
 
     def outside(calls: Sequence[Call]) -> int:
-        return context_bytes(program) + stack_bytes(calls, options.target.core)
+        return context_bytes(program) + stack_bytes(calls, options.target.core, options.optimize.kernels)
 
     if sram_budget is None:
-        return plan_network_of(program, options, options.goal, None)
+        return plan_network_of(program, options, options.optimize.plan_goal, None)
     left = outside(program.calls)
     while True:
-        planned = plan_network_of(program, options, options.goal, sram_budget - left)
+        planned = plan_network_of(program, options, options.optimize.plan_goal, sram_budget - left)
         wanted = outside(planned.program.calls)
         if wanted <= left or planned.plan.arena_bytes + wanted <= sram_budget:
             return planned
@@ -391,8 +401,10 @@ def _other_options(
         plan = plan_within(network.program, options, sram_budget)
         return finish(network, plan, options, sram_budget, flash_budget).report
 
-    if options.goal is not Goal.SRAM:
-        yield "--optimize sram", lambda: compiled(network, replace(options, goal=Goal.SRAM))
+    if options.optimize is not Optimize.SRAM:
+        yield "--optimize sram", lambda: compiled(network, replace(options, optimize=Optimize.SRAM))
+    if options.optimize is not Optimize.FLASH:
+        yield "--optimize flash", lambda: compiled(network, replace(options, optimize=Optimize.FLASH))
     if options.keep_input:
         yield "without --keep-input", lambda: compiled(network, replace(options, keep_input=False))
     if network.base is not None and len(network.members) == 1 and options.exits.mode != "final":
@@ -462,10 +474,12 @@ def _parameters(call: Call) -> int:
     return sum(int(arrays[name].size) for name in ("weights", "bias") if name in arrays)
 
 
-def _layer(program: Program, call: Call, live: int, scratch: int) -> LayerReport:
+def _layer(program: Program, call: Call, live: int, scratch: int, code: int) -> LayerReport:
     weights = sum(array.nbytes for array in call.constants().values())
     shape_in, shape_out = _shapes(program, call)
-    return LayerReport(call.name, type(call).__name__, call.macs, weights, shape_in, shape_out, live, scratch)
+    return LayerReport(
+        call.name, type(call).__name__, call.macs, weights, code, shape_in, shape_out, live, scratch
+    )
 
 
 def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:

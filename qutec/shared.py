@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from qutec.backends.cmsis_nn import (
     EmittedNetwork,
+    KernelSet,
     Provenance,
     arm_stack_bytes,
     context_bytes,
@@ -38,6 +39,7 @@ from qutec.compiler import (
 from qutec.errors import DoesNotFitError, QutecError, UsageError
 from qutec.exits import ExitChoice, ExitOptions
 from qutec.load import ModelSource
+from qutec.optimize import Optimize
 from qutec.planner import DEFAULT_PLAN_SECONDS, Goal, PlannedNetwork
 from qutec.program import Call
 from qutec.quantize import Calibration
@@ -88,7 +90,7 @@ def compile_many(
     abstain: float = 0.0,
     exit_threshold: float | Sequence[float] | None = None,
     temperature: float = 1.0,
-    optimize: str | Goal = Goal.SPEED,
+    optimize: str | Optimize = Optimize.SPEED,
     keep_input: bool = False,
     plan_seconds: float = DEFAULT_PLAN_SECONDS,
     simplify: bool = True,
@@ -120,7 +122,7 @@ def compile_many(
     options = CompileOptions(
         target=find_target(target),
         exits=ExitOptions(exits, abstain, exit_threshold, temperature),
-        goal=Goal(optimize),
+        optimize=Optimize(optimize),
         method=CalibrationMethod(method),
         keep_input=keep_input,
         plan_seconds=plan_seconds,
@@ -171,15 +173,15 @@ def _named(label: str) -> Iterator[None]:
 def _planned(
     networks: Sequence[LoweredNetwork], options: CompileOptions, sram_budget: int | None
 ) -> list[PlannedNetwork]:
-    """Plans for one arena: the largest as `options.goal` says, the others the fastest within its size."""
+    """Plans for one arena: the largest as `options.optimize` says, the others the fastest within its size."""
     left = _outside(networks, [network.program.calls for network in networks], options)
     while True:
         limit = sram_budget - left if sram_budget is not None else None
         plans = []
         for network in networks:
             with _named(network.prefix):
-                plans.append(plan_network_of(network.program, options, options.goal, limit))
-        if options.goal is Goal.SRAM:
+                plans.append(plan_network_of(network.program, options, options.optimize.plan_goal, limit))
+        if options.optimize.plan_goal is Goal.SRAM:
             largest = max(plan.plan.arena_bytes for plan in plans)
             plans = [
                 _fastest_within(network, plan, options, largest)
@@ -208,7 +210,7 @@ def _outside(
 ) -> int:
     """SRAM besides the arena: all contexts, and the deepest stack."""
     contexts = sum(context_bytes(network.program) for network in networks)
-    return contexts + max(stack_bytes(one, options.target.core) for one in calls)
+    return contexts + max(stack_bytes(one, options.target.core, options.optimize.kernels) for one in calls)
 
 
 def _build(
@@ -219,7 +221,7 @@ def _build(
     sram_budget: int | None,
     flash_budget: int | None,
 ) -> SharedBuild:
-    core, target = options.target.core, options.target.name
+    core, target, kernels = options.target.core, options.target.name, options.optimize.kernels
     qutec_version = version("qutec")
     models = ", ".join(network.loaded.name for network in networks)
     command = options.command or f"qutec.compile_many([{models}], target={target})"
@@ -233,12 +235,12 @@ def _build(
         for network in networks
     ]
     emitted = [
-        _emitted(network, plan, origin, name)
+        _emitted(network, plan, origin, name, kernels)
         for network, plan, origin in zip(networks, planned, origins, strict=True)
     ]
     arena_bytes = max(plan.plan.arena_bytes for plan in planned)
     alignment = max(plan.plan.alignment.arena for plan in planned)
-    project = emit_shared_project(emitted, name, arena_bytes, alignment, origins)
+    project = emit_shared_project(emitted, name, arena_bytes, alignment, origins, kernels)
     calls = [plan.program.calls for plan in planned]
     report = SharedReport(
         name=name,
@@ -248,10 +250,10 @@ def _build(
         core=core.name,
         arena_bytes=arena_bytes,
         context_bytes=sum(context_bytes(network.program) for network in networks),
-        stack_estimate_bytes=max(stack_bytes(one, core) for one in calls),
+        stack_estimate_bytes=max(stack_bytes(one, core, kernels) for one in calls),
         stack_estimate_arm_bytes=max(arm_stack_bytes(one, core) for one in calls),
         sram_budget_bytes=sram_budget,
-        flash_bytes={"weights": project.weights_bytes, "code": shared_code_bytes(calls, core)},
+        flash_bytes={"weights": project.weights_bytes, "code": shared_code_bytes(calls, core, kernels)},
         flash_budget_bytes=flash_budget,
         networks=tuple(_sharing(prefix, builds, arena_bytes) for prefix in builds),
     )
@@ -275,7 +277,7 @@ def _build(
 
 
 def _emitted(
-    network: LoweredNetwork, planned: PlannedNetwork, origin: Provenance, name: str
+    network: LoweredNetwork, planned: PlannedNetwork, origin: Provenance, name: str, kernels: KernelSet
 ) -> EmittedNetwork:
     sample = example_sample(network, planned.program)
     return emit_network(
@@ -287,6 +289,7 @@ def _emitted(
         sample,
         shared_arena(name),
         sample_name(network.prefix),
+        kernels,
     )
 
 

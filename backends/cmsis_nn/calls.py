@@ -17,6 +17,7 @@ import numpy.typing as npt
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
 from qutec.backends.cmsis_nn.head_calls import write_head_call
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.backends.cmsis_nn.row_calls import RegionWriter
 from qutec.backends.cmsis_nn.text import c_int
 from qutec.planner import is_pointwise, pointwise_block
@@ -62,10 +63,13 @@ class ScratchCheck:
 class CallWriter:
     """Writes the C of calls, one after the other; collects const data and scratch checks."""
 
-    def __init__(self, program: Program, offsets: dict[str, int], const_data: ConstData) -> None:
+    def __init__(
+        self, program: Program, offsets: dict[str, int], const_data: ConstData, kernels: KernelSet
+    ) -> None:
         self._program = program
         self._offsets = offsets
         self._const = const_data
+        self._kernels = kernels
         self.checks: list[ScratchCheck] = []
         self.functions: list[str] = []
         """C functions that the call written last needs before its own."""
@@ -110,7 +114,7 @@ class CallWriter:
             case Fill():
                 return self._fill(call)
             case HeadFeatures() | HeadLogits() | HeadUncertainty() | ExitCheck():
-                return write_head_call(index, call, self.address, self._const)
+                return write_head_call(index, call, self.address, self._const, self._kernels)
 
     def address(self, tensor: Tensor) -> str:
         """C expression of a tensor's first byte: in the arena, or a const array."""

@@ -1,29 +1,35 @@
-"""Flash that the code takes and stack that it uses: figures measured, not compiled, at compile time.
+"""Flash that the code takes, by layer, and stack that it uses: measured beforehand, nothing is compiled here.
 
-The tables come from `python -m benchmarks.code_size`, which builds networks of each kind of call, weighs
-them with arm-none-eabi-gcc -O3 and runs them on painted stacks. They are estimates for the report: code of
-the bundled kernels, and the stack with these or with Arm's library; `qutec run` measures the real image.
+The tables come from `python -m benchmarks.code_size`, which builds networks of each kind of call with either
+set of kernels, weighs them with arm-none-eabi-gcc at the level of the set and runs them on painted stacks.
+They are estimates for the report: code of the bundled kernels, stack with these or with Arm's library;
+`qutec run` measures the real image.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from qutec.backends.cmsis_nn.kernel_index import kernel_files
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import Call, RowRegion
 from qutec.targets import Core
 
-__all__ = ["arm_stack_bytes", "code_bytes", "shared_code_bytes", "stack_bytes"]
+__all__ = ["CodeCost", "SharedCode", "arm_stack_bytes", "code_cost", "shared_code_bytes", "stack_bytes"]
 
 
 _STACK_MARGIN = 32
 """Frames differ by some words from compiler to compiler, and an overflow is worse than a few idle bytes."""
 
 
+_API = "API"
+_CALLS = " calls"
+"""How parts of the network's own file are named: its API, and what the first call of a kind brings."""
 _REGION_CODE_BYTES = 120
 _ROW_CODE_BYTES = 190
 """Code of a region's loop, and of each layer in it besides its kernel: what asks for the rows."""
@@ -68,34 +74,94 @@ def _table(name: str) -> dict[str, Any]:
     return table
 
 
-def code_bytes(calls: Sequence[Call], core: Core) -> int:
-    """Estimated bytes of code and parameter structs: kernels, one function for each call, the API.
+@dataclass(frozen=True)
+class SharedCode:
+    """Code that is there once, whichever calls need it."""
+
+    file: str
+    """A kernel file, a function of the compiler's libraries, or the network's own file."""
+    bytes: int
+    calls: tuple[int, ...]
+    """Numbers of the calls that need it."""
+
+    @property
+    def in_own_file(self) -> bool:
+        """Whether it is a part of the network's own file, so that every network has its own."""
+        return self.file == _API or self.file.endswith(_CALLS)
+
+
+@dataclass(frozen=True)
+class CodeCost:
+    """Estimated bytes of code and parameter structs."""
+
+    calls: tuple[int, ...]
+    """What each call adds: its function, its structs."""
+    shared: tuple[SharedCode, ...]
+    """The rest, the largest first."""
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self.calls) + sum(part.bytes for part in self.shared)
+
+
+def code_cost(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.FAST) -> CodeCost:
+    """What the calls of a network, the kernels that they need and its API take in flash.
 
     Counts what the calls need of the compiler's own libraries, such as memcpy.
     """
-    return shared_code_bytes([calls], core)
+    sizes = _table("code_size.json")[core.name][kernels.value]
+    users: dict[tuple[str, int], list[int]] = {}
+    for index, call in enumerate(calls):
+        needed: dict[str, int] = {}
+        for one in _kernel_calls([call]):
+            kind = type(one).__name__
+            needed |= {f"{kind}{_CALLS}": sizes["once"][kind], **sizes["library"][kind]}
+        for name in kernel_files([call], kernels):
+            if name.endswith(".c"):
+                needed[name] = _ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name]
+        for name, size in needed.items():
+            users.setdefault((name, size), []).append(index)
+    largest: dict[str, SharedCode] = {}
+    for (name, size), indices in users.items():
+        known = largest.get(name, SharedCode(name, 0, ()))
+        both = tuple(sorted({*known.calls, *indices}))
+        largest[name] = SharedCode(name, max(known.bytes, size), both)
+    everyone = SharedCode(_API, sizes["fixed"], tuple(range(len(calls))))
+    shared = [part for part in (everyone, *largest.values()) if part.bytes]
+    return CodeCost(
+        tuple(_call_bytes(call, sizes["calls"]) for call in calls),
+        tuple(sorted(shared, key=lambda part: (-part.bytes, part.file))),
+    )
 
 
-def shared_code_bytes(networks: Sequence[Sequence[Call]], core: Core) -> int:
-    """The same for several networks in one program, which links a kernel once, whoever calls it."""
-    sizes = _table("code_size.json")[core.name]
+def shared_code_bytes(
+    networks: Sequence[Sequence[Call]], core: Core, kernels: KernelSet = KernelSet.FAST
+) -> int:
+    """The same for several networks in one program, which links a kernel once, whoever calls it. Bytes."""
     own = 0
-    library: dict[str, int] = {}
+    linked_once: dict[str, int] = {}
     for calls in networks:
-        kinds = [type(call).__name__ for call in _kernel_calls(calls)]
-        regions = [call for call in calls if isinstance(call, RowRegion)]
-        loops = sum(_REGION_CODE_BYTES + _ROW_CODE_BYTES * len(region.calls) for region in regions)
-        own += sizes["fixed"] + loops + sum(sizes["calls"][kind] for kind in kinds)
-        library |= {name: size for kind in kinds for name, size in sizes["library"][kind].items()}
-    every = [call for calls in networks for call in calls]
-    sources = [name for name in kernel_files(every) if name.endswith(".c")]
-    kernels = sum(_ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name] for name in sources)
-    return int(own + kernels + sum(library.values()))
+        cost = code_cost(calls, core, kernels)
+        own += sum(cost.calls)
+        for part in cost.shared:
+            if part.in_own_file:
+                own += part.bytes
+            else:
+                linked_once[part.file] = max(linked_once.get(part.file, 0), part.bytes)
+    return own + sum(linked_once.values())
 
 
-def stack_bytes(calls: Sequence[Call], core: Core) -> int:
+def _call_bytes(call: Call, table: dict[str, int]) -> int:
+    own = sum(table[type(one).__name__] for one in _kernel_calls([call]))
+    if isinstance(call, RowRegion):
+        own += _REGION_CODE_BYTES + _ROW_CODE_BYTES * len(call.calls)
+    return own
+
+
+def stack_bytes(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.FAST) -> int:
     """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes."""
-    return _stack(calls, _table("code_size.json")[core.name]["stack"])
+    return _stack(calls, _table("code_size.json")[core.name][kernels.value]["stack"])
 
 
 def arm_stack_bytes(calls: Sequence[Call], core: Core) -> int:

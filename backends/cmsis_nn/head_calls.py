@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import ExitCheck, HeadFeatures, HeadLogits, HeadUncertainty, Tensor
 
 __all__ = ["feature_kernel", "feature_params", "feature_row_kernels", "row_axes", "wide", "write_head_call"]
@@ -24,6 +25,7 @@ def write_head_call(
     call: HeadFeatures | HeadLogits | HeadUncertainty | ExitCheck,
     address: Address,
     const_data: ConstData,
+    kernels: KernelSet,
 ) -> str:
     """The statements of call `index`; they return an arm_cmsis_nn_status.
 
@@ -31,7 +33,7 @@ def write_head_call(
     """
     match call:
         case HeadFeatures():
-            statement = _features(index, call, address, const_data)
+            statement = _features(index, call, address, const_data, kernels)
         case HeadLogits():
             statement = _logits(index, call, address, const_data)
         case HeadUncertainty():
@@ -41,13 +43,15 @@ def write_head_call(
     return f"{statement}\nreturn ARM_CMSIS_NN_SUCCESS;"
 
 
-def feature_kernel(call: HeadFeatures) -> str:
+def feature_kernel(call: HeadFeatures, kernels: KernelSet = KernelSet.FAST) -> str:
     """The C function for a call; its file has the same name."""
+    kind = "relu" if call.relu else "sums"
+    if kernels is KernelSet.SMALL:
+        return f"qute_head_{kind}_s8"
     channels = call.input_shape[3]
     rows, columns = _axes(call)
     if call.relu and all((axis.taps, axis.stride) == (3, 1) for axis in (rows, columns)):
         return "qute_head_relu_3x3_s8"
-    kind = "relu" if call.relu else "sums"
     # Sums of four channels in the halves of words hold so many values of 9 bits.
     short = max(lines for axis in (rows, columns) for _, lines in axis.lines()) <= _MAX_RUN
     return f"qute_head_{kind}_s8x4" if channels >= _LANES and (call.relu or short) else f"qute_head_{kind}_s8"
@@ -114,9 +118,12 @@ def _axes(call: HeadFeatures) -> tuple[Axis, Axis]:
     return (columns, rows) if rows.outputs > columns.outputs else (rows, columns)
 
 
-def _features(index: int, call: HeadFeatures, address: Address, const_data: ConstData) -> str:
+def _features(
+    index: int, call: HeadFeatures, address: Address, const_data: ConstData, kernels: KernelSet
+) -> str:
     params = feature_params(str(index), call, _axes(call), const_data)
-    return f"{feature_kernel(call)}(&{params}, {address(call.input)}, {wide(address(call.output), 16)});"
+    function = feature_kernel(call, kernels)
+    return f"{function}(&{params}, {address(call.input)}, {wide(address(call.output), 16)});"
 
 
 def feature_params(stem: str, call: HeadFeatures, axes: tuple[Axis, Axis], const_data: ConstData) -> str:

@@ -1,12 +1,17 @@
-"""Which files of the bundled kernels a sequence of calls needs."""
+"""Which files of the bundled kernels a sequence of calls needs, in the fast or in the small set.
+
+The small set has files of its own, in kernels/small, for what is large when it is fast; all else is shared. A
+project gets the files of one set, so whoever builds it, however, gets what was asked for.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from qutec.backends.cmsis_nn.head_calls import feature_kernel, feature_row_kernels
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -29,10 +34,11 @@ from qutec.program import (
 )
 from qutec.program.row_stages import RowStage, row_stages
 
-__all__ = ["KERNEL_DIRECTORY", "kernel_files", "own_sources"]
+__all__ = ["KERNEL_DIRECTORY", "SMALL_DIRECTORY", "kernel_files", "kernel_path", "own_sources"]
 
 KERNEL_DIRECTORY = Path(__file__).parent / "kernels"
-"""Where the files named by `kernel_files` are."""
+SMALL_DIRECTORY = KERNEL_DIRECTORY / "small"
+"""Files of the small set, which stand in for those of the same name in KERNEL_DIRECTORY, or help them."""
 
 _PUBLIC_HEADERS = ("arm_nnfunctions.h", "qute_kernels.h")
 _OWN_HEADERS = frozenset({"qute_kernels.h", "qute_monitor.h"})
@@ -77,30 +83,62 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
     HeadUncertainty: ("qute_head_uncertainty_s32.c", "qute_monitor.c"),
 }
 
+_SMALL_SOURCES: dict[type[Call], tuple[str, ...]] = {
+    Conv2D: (
+        "arm_convolve_wrapper_s8.c",
+        "arm_convolve_wrapper_s8_get_buffer_size.c",
+        "qute_small_multiply_pair.c",
+        "qute_small_multiply_pixel.c",
+        "qute_small_put.c",
+        "qute_small_write_window.c",
+    ),
+    DepthwiseConv2D: (
+        "arm_depthwise_conv_wrapper_s8.c",
+        "arm_depthwise_conv_wrapper_s8_get_buffer_size.c",
+        "qute_small_put.c",
+    ),
+    FullyConnected: (
+        "arm_fully_connected_s8.c",
+        "arm_fully_connected_s8_get_buffer_size.c",
+        "arm_vector_sum_s8.c",
+        "qute_small_multiply_pixel.c",
+        "qute_small_put.c",
+    ),
+    AvgPool2D: ("arm_avgpool_s8.c", "arm_avgpool_s8_get_buffer_size.c", "qute_small_pool.c"),
+    MaxPool2D: ("arm_max_pool_s8.c", "qute_small_pool.c"),
+}
+"""Where the small set has other files than the fast one."""
+
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 
 
-def _with_includes(names: Iterable[str], folder: Path = KERNEL_DIRECTORY) -> set[str]:
+def kernel_path(name: str, kernels: KernelSet = KernelSet.FAST) -> Path:
+    """Where a file of a set is: it may be of both."""
+    small = SMALL_DIRECTORY / name
+    return small if kernels is KernelSet.SMALL and small.is_file() else KERNEL_DIRECTORY / name
+
+
+def _with_includes(names: Iterable[str], place: Callable[[str], Path]) -> set[str]:
     found: set[str] = set()
     pending = list(names)
     while pending:
         name = pending.pop()
         if name not in found:
             found.add(name)
-            if (folder / name).is_file():
-                pending += _INCLUDE.findall((folder / name).read_text(encoding="utf-8"))
+            if place(name).is_file():
+                pending += _INCLUDE.findall(place(name).read_text(encoding="utf-8"))
     return found
 
 
-def kernel_files(calls: Sequence[Call]) -> list[str]:
-    """Names in KERNEL_DIRECTORY, sorted, of the sources and headers that the calls need to compile and link.
+def kernel_files(calls: Sequence[Call], kernels: KernelSet = KernelSet.FAST) -> list[str]:
+    """Names, sorted, of the sources and headers that the calls need to compile and link; see `kernel_path`.
 
     The two public headers are always among them. `Fill` is memset, `ExitCheck` a
     comparison: they need none. The accuracy-drop monitor goes with every network that has an uncertainty, for
     the application to call.
     """
-    sources = {name for call in calls for name in _sources(call)}
-    return sorted(_with_includes((*_PUBLIC_HEADERS, *sources)))
+    sources = {name for call in calls for name in _sources(call, kernels)}
+    return sorted(_with_includes((*_PUBLIC_HEADERS, *sources), lambda name: kernel_path(name, kernels)))
 
 
 def own_sources(folder: Path) -> list[str]:
@@ -110,26 +148,28 @@ def own_sources(folder: Path) -> list[str]:
     implement, functions of CMSIS-NN.
     """
     names = (path.name for path in folder.glob("*.c"))
-    return sorted(name for name in names if _OWN_HEADERS & _with_includes([name], folder))
+    return sorted(name for name in names if _OWN_HEADERS & _with_includes([name], folder.joinpath))
 
 
-def _row_sources(stage: RowStage) -> tuple[str, ...]:
+def _row_sources(stage: RowStage, kernels: KernelSet) -> tuple[str, ...]:
     if not stage.sums_bytes:
-        return _sources(stage.call)
+        return _sources(stage.call, kernels)
     if isinstance(stage.call, HeadFeatures):
         return tuple(f"{name}.c" for name in feature_row_kernels(stage.call))
     return ("qute_average_end_s8.c", "qute_average_row_s8.c")
 
 
-def _sources(call: Call) -> tuple[str, ...]:
+def _sources(call: Call, kernels: KernelSet) -> tuple[str, ...]:
     match call:
         case HeadFeatures():
-            return (f"{feature_kernel(call)}.c",)
+            return (f"{feature_kernel(call, kernels)}.c",)
         case HeadLogits():
             return (f"qute_head_logits_s{call.input_bits}.c",)
         case RowRegion():
             stages = row_stages(call.calls)
             assert stages is not None
-            return ("qute_rows.h", *sorted({name for stage in stages for name in _row_sources(stage)}))
+            inner = {name for stage in stages for name in _row_sources(stage, kernels)}
+            return ("qute_rows.h", *sorted(inner))
         case _:
-            return _SOURCES.get(type(call), ())
+            small = _SMALL_SOURCES if kernels is KernelSet.SMALL else {}
+            return small.get(type(call)) or _SOURCES.get(type(call), ())

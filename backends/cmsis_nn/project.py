@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
-from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, kernel_path, own_sources
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.backends.cmsis_nn.result_api import exit_lines, result_api
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
@@ -87,11 +88,13 @@ def emit_project(
     prefix: str,
     provenance: Provenance,
     sample: Sequence[Int8Array],
+    kernels: KernelSet = KernelSet.FAST,
 ) -> EmittedProject:
     """The C project of a planned program.
 
     `prefix` is a C identifier that starts every symbol; `sample` has one flat int8 array for each input,
-    in memory order, for example/main.c. The same arguments give the same bytes.
+    in memory order, for example/main.c; `kernels` says which bundled ones come with it. The same arguments
+    give the same bytes.
     """
     name = f"{prefix}_default_arena"
     lines = [
@@ -99,7 +102,7 @@ def emit_project(
         f"extern uint8_t {name}[{prefix.upper()}_ARENA_BYTES];\n",
     ]
     arena = ArenaDeclaration(name, declaration="\n".join(lines))
-    network = emit_network(program, plan, scratch, prefix, provenance, sample, arena)
+    network = emit_network(program, plan, scratch, prefix, provenance, sample, arena, kernels=kernels)
     values = {
         **network.values,
         "arena_header": f"{prefix}.h",
@@ -111,7 +114,7 @@ def emit_project(
         "CMakeLists.txt": filled("CMakeLists.txt.in", values),
         "example/main.c": filled("main.c.in", values),
         "example/sample_input.h": filled("sample_input.h.in", values),
-        **kernel_texts(network.kernels),
+        **kernel_texts(network.kernels, kernels),
     }
     return EmittedProject(prefix, files, network.weights_bytes)
 
@@ -125,18 +128,19 @@ def emit_network(
     sample: Sequence[Int8Array],
     arena: ArenaDeclaration,
     sample_name: str = "sample_input",
+    kernels: KernelSet = KernelSet.FAST,
 ) -> EmittedNetwork:
     """The network's own files, for a project of its own or one that it shares; see `emit_project`.
 
     `sample_name` begins the names of the arrays in the example that hold the sample.
     """
     const_data = ConstData(prefix)
-    writer = CallWriter(program, dict(plan.offsets), const_data)
+    writer = CallWriter(program, dict(plan.offsets), const_data, kernels)
     layers = []
     for index, call in enumerate(program.calls):
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
         layers += [*writer.functions, _layer_function(index, type(call).__name__, call.name, body)]
-    kernels = kernel_files(program.calls)
+    names = kernel_files(program.calls, kernels)
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
     head = _head(provenance)
@@ -177,7 +181,7 @@ def emit_network(
         "arena": arena.name,
         "arena_include": arena.include,
         "arena_declaration": arena.declaration,
-        **kernel_values(kernels),
+        **kernel_values(names, kernels),
     }
     files = {
         f"{prefix}.h": filled("network.h.in", values),
@@ -186,22 +190,23 @@ def emit_network(
         f"{prefix}_weights.h": filled("weights.h.in", values),
         f"{prefix}_weights.c": filled("weights.c.in", values),
     }
-    return EmittedNetwork(prefix, files, tuple(kernels), values, const_data.array_bytes)
+    return EmittedNetwork(prefix, files, tuple(names), values, const_data.array_bytes)
 
 
-def kernel_values(kernels: Sequence[str]) -> dict[str, str]:
-    """What CMakeLists.txt says of these kernels: all of them, and those to link next to Arm's library."""
-    sources = [f"kernels/{name}" for name in kernels if name.endswith(".c")]
+def kernel_values(names: Sequence[str], kernels: KernelSet) -> dict[str, str]:
+    """What CMakeLists.txt says of these kernels: all, those to link next to Arm's library, and how."""
+    sources = [f"kernels/{name}" for name in names if name.endswith(".c")]
     own = {f"kernels/{name}" for name in own_sources(KERNEL_DIRECTORY)}
     return {
+        "compiler_level": kernels.compiler_level,
         "bundled_kernels": cmake_list(sources),
         "own_kernels": cmake_list([name for name in sources if name in own]),
     }
 
 
-def kernel_texts(kernels: Sequence[str]) -> dict[str, str]:
+def kernel_texts(names: Sequence[str], kernels: KernelSet) -> dict[str, str]:
     """The kernels' files by their path in a project."""
-    return {f"kernels/{name}": (KERNEL_DIRECTORY / name).read_text(encoding="utf-8") for name in kernels}
+    return {f"kernels/{name}": kernel_path(name, kernels).read_text(encoding="utf-8") for name in names}
 
 
 def _own_includes(functions: Sequence[str]) -> str:

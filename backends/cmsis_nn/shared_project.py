@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.backends.cmsis_nn.project import (
     ArenaDeclaration,
     EmittedNetwork,
@@ -66,15 +67,17 @@ def emit_shared_project(
     arena_bytes: int,
     arena_align: int,
     origins: Sequence[Provenance],
+    kernels: KernelSet = KernelSet.FAST,
 ) -> EmittedProject:
     """One project of the networks, whose headers name `shared_arena(name)`; names are checked before.
 
-    `origins` has one entry for each network, all of one command and target. Raises UsageError as
+    `origins` has one entry for each network, all of one command and target; `kernels` is the
+    set that all of them were emitted for. Raises UsageError as
     `check_names`.
     """
     check_names([network.prefix for network in networks], name)
     head = _head(origins)
-    kernels = sorted({kernel for network in networks for kernel in network.kernels})
+    files_of_kernels = sorted({kernel for network in networks for kernel in network.kernels})
     parts = [f"{network.prefix}{part}.c" for network in networks for part in ("", "_check", "_weights")]
     arena = shared_arena(name).name
     values = {
@@ -87,7 +90,7 @@ def emit_shared_project(
         "arena_bytes": str(arena_bytes),
         "arena_align": str(arena_align),
         "sources": cmake_list([f"{name}_arena.c", *parts]),
-        **kernel_values(kernels),
+        **kernel_values(files_of_kernels, kernels),
         "includes": "\n".join(
             line
             for network in networks
@@ -108,7 +111,7 @@ def emit_shared_project(
             )
             for network in networks
         },
-        **kernel_texts(kernels),
+        **kernel_texts(files_of_kernels, kernels),
     }
     return EmittedProject(name, files, sum(network.weights_bytes for network in networks))
 

@@ -10,6 +10,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "BufferReport",
     "ExitReport",
+    "KernelReport",
     "LayerReport",
     "RegionReport",
     "Report",
@@ -23,16 +24,30 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One kernel call. Shapes are NHWC; sizes in bytes; `arena_live_bytes` is what the arena holds then."""
+    """One kernel call. Shapes are NHWC; sizes in bytes; `arena_live_bytes` is what the arena holds then.
+
+    `code_bytes` is what this call alone adds: its function, its structs. See `KernelReport` for the rest.
+    """
 
     name: str
     kernel: str
     macs: int
     weights_bytes: int
+    code_bytes: int
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     arena_live_bytes: int
     scratch_bytes: int
+
+
+@dataclass(frozen=True)
+class KernelReport:
+    """Code that is in flash once, estimated: a kernel file, a library function, what a kind of call has."""
+
+    file: str
+    bytes: int
+    layers: tuple[int, ...]
+    """Numbers of the layers that need it."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +153,11 @@ class Report:
     sram_budget_bytes: int | None
     flash_bytes: dict[str, int]
     flash_budget_bytes: int | None
+    optimize: str
+    compiler_level: str
+    """Optimisation that the emitted build asks of the C compiler, such as "-O3"."""
     layers: tuple[LayerReport, ...]
+    kernels: tuple[KernelReport, ...]
     buffers: tuple[BufferReport, ...]
     dynamic_exits: tuple[ExitReport, ...] = ()
     """By depth; empty for a network that always runs to its end."""
@@ -173,11 +192,23 @@ class Report:
             known["shared_arena"] = SharedArena(**{**shared, "others": tuple(shared["others"])})
         known["regions"] = tuple(map(_region, known.get("regions", ())))
         known["layers"] = tuple(LayerReport(**layer) for layer in known["layers"])
+        known["kernels"] = tuple(
+            KernelReport(kernel["file"], kernel["bytes"], tuple(kernel["layers"]))
+            for kernel in known.get("kernels", ())
+        )
         known["buffers"] = tuple(BufferReport(**buffer) for buffer in known["buffers"])
         known["arena_techniques"] = tuple(TechniqueReport(**t) for t in known["arena_techniques"])
         for name in ("exits", "heads", "inputs", "outputs", "warnings", "members"):
             known[name] = tuple(known.get(name, ()))
         return cls(**known)
+
+    def users(self, kernel: KernelReport) -> str:
+        """Which layers need a kernel, in words: how many, and of which kinds."""
+        if len(kernel.layers) == len(self.layers):
+            return "all layers"
+        kinds = dict.fromkeys(self.layers[number].kernel for number in kernel.layers)
+        count = len(kernel.layers)
+        return f"{count} {'layer' if count == 1 else 'layers'}: {', '.join(kinds)}"
 
     @property
     def flash_total_bytes(self) -> int:

@@ -26,7 +26,8 @@ def report_html(report: Report, plan: Plan) -> str:
         (
             "flash",
             f"{report.flash_total_bytes:,} bytes",
-            f"{report.flash_bytes['weights']:,} weights, about {report.flash_bytes['code']:,} code"
+            f"{report.flash_bytes['weights']:,} weights, "
+            f"about {report.flash_bytes['code']:,} code for {report.optimize}"
             + _budget(report.flash_total_bytes, report.flash_budget_bytes, "; "),
         ),
         ("multiply-accumulates", f"{report.macs:,}", f"{report.parameters:,} parameters"),
@@ -42,6 +43,7 @@ def report_html(report: Report, plan: Plan) -> str:
             _shape(layer.output_shape),
             f"{layer.macs:,}",
             f"{layer.weights_bytes:,}",
+            f"{layer.code_bytes:,}",
             bar(layer.arena_live_bytes, report.arena_bytes),
         )
         for layer in report.layers
@@ -57,13 +59,22 @@ def report_html(report: Report, plan: Plan) -> str:
             *regions_table(report),
             *techniques_table(report),
             "<h2>Layers</h2>",
-            table(("layer", "kernel", "input", "output", "MACs", "weights", "live bytes"), rows, texts=2),
+            table(
+                ("layer", "kernel", "input", "output", "MACs", "weights", "code", "live bytes"), rows, texts=2
+            ),
+            *_kernels(report),
         ],
     )
 
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "&times;".join(map(str, shape[1:]))
+
+
+def _kernels(report: Report) -> list[str]:
+    """A table of the code that is there once for several layers."""
+    rows = ((escape(k.file), escape(report.users(k)), f"{k.bytes:,}") for k in report.kernels)
+    return ["<h2>Code that layers share</h2>", table(("file", "for", "bytes"), rows, texts=2)]
 
 
 def regions_table(report: Report) -> list[str]:

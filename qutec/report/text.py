@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qutec.report.data import LayerReport, Report
+from qutec.report.data import KernelReport, LayerReport, Report
 
 __all__ = ["budget_words", "report_text", "sram_with_arm"]
 
@@ -33,13 +33,14 @@ def report_text(report: Report) -> str:
         *_shared(report),
         f"flash       {report.flash_total_bytes:,} bytes  "
         f"({report.flash_bytes['weights']:,} weights and constants, "
-        f"about {report.flash_bytes['code']:,} code)"
+        f"about {report.flash_bytes['code']:,} code for {report.optimize})"
         f"{budget_words(report.flash_total_bytes, report.flash_budget_bytes)}",
         *_uncertainty(report),
         "",
         *_dynamic_exits(report),
         *_table(report),
         *_regions(report),
+        *_kernels(report),
     ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -116,8 +117,8 @@ def _dynamic_exits(report: Report) -> list[str]:
 
 def _table(report: Report) -> list[str]:
     widest = max((layer.arena_live_bytes for layer in report.layers), default=0)
-    lines = [f"{'layer':<34}{'kernel':<16}{'output':>12}{'MACs':>12}{'weights':>10}{'live':>9}"]
-    return lines + [_row(layer, widest) for layer in report.layers]
+    columns = f"{'kernel':<16}{'output':>12}{'MACs':>12}{'weights':>10}{'code':>6}{'live':>9}"
+    return [f"{'layer':<27}{columns}", *(_row(layer, widest) for layer in report.layers)]
 
 
 def _regions(report: Report) -> list[str]:
@@ -138,18 +139,39 @@ def _regions(report: Report) -> list[str]:
     return lines
 
 
-def _printable(name: str) -> str:
-    """At most 32 characters of a name, none that a terminal would obey."""
-    short = name if len(name) <= 32 else "..." + name[-29:]
+def _kernels(report: Report) -> list[str]:
+    """Code that layers share, the largest first."""
+    if not report.kernels:
+        return []
+    own = sum(layer.code_bytes for layer in report.layers)
+    shared = sum(kernel.bytes for kernel in report.kernels)
+    lines = [
+        "",
+        f"code        about {shared:,} bytes once, for the layers below, and {own:,} of the layers' own",
+        f"{'once':<46}{'code':>6}  for",
+    ]
+    return lines + [_kernel_row(report, kernel) for kernel in report.kernels]
+
+
+def _kernel_row(report: Report, kernel: KernelReport) -> str:
+    users = report.users(kernel)
+    if len(users) > _WIDTH - 54:
+        users = users[: _WIDTH - 58] + " ..."
+    return f"{kernel.file:<46}{kernel.bytes:>6,}  {users}"
+
+
+def _printable(name: str, width: int = 32) -> str:
+    """At most `width` characters of a name, none that a terminal would obey."""
+    short = name if len(name) <= width else "..." + name[3 - width :]
     return "".join(c if c.isprintable() else "?" for c in short)
 
 
 def _row(layer: LayerReport, widest: int) -> str:
-    name = _printable(layer.name)
+    name = _printable(layer.name, 25)
     shape = "x".join(map(str, layer.output_shape[1:]))
     bar = "#" * round(6 * layer.arena_live_bytes / widest) if widest else ""
     peak = "<" if layer.arena_live_bytes == widest else ""
     return (
-        f"{name:<34}{layer.kernel:<16}{shape:>12}{layer.macs:>12,}{layer.weights_bytes:>10,}"
-        f"{layer.arena_live_bytes:>9,} {bar}{peak}"
+        f"{name:<27}{layer.kernel:<16}{shape:>12}{layer.macs:>12,}{layer.weights_bytes:>10,}"
+        f"{layer.code_bytes:>6,}{layer.arena_live_bytes:>9,} {bar}{peak}"
     )

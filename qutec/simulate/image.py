@@ -90,15 +90,16 @@ def build_image(
     *,
     compiler: Compiler = "auto",
     cmsis_nn: Path | None = None,
-    optimize: str = "-O3",
+    optimize: str | None = None,
 ) -> Image:
     """Compile the emitted project in folder `project` and the harness into an image for `core`.
 
     An image of a project that several networks share has no main: `qutec.simulate.turns` runs it. The kernels
     are the project's own or, where `cmsis_nn` names a copy of Arm's library, the arm_*
     functions of that library. "auto" takes zig, and arm-none-eabi-gcc only where zig is not installed.
-    Raises UsageError (no such project or library), ToolMissingError, or QutecError with the compiler's
-    first errors.
+    `optimize` is a level such as "-O2"; None for the one that the project itself is built with. Raises
+    UsageError (no such project or library), ToolMissingError, or QutecError with the compiler's first
+    errors.
     """
     emitted = read_project(project)
     site = _Site(emitted, core, target_toolchain(core, compiler))
@@ -119,7 +120,7 @@ def measure_flash(
     compiler: Compiler = "auto",
     *,
     cmsis_nn: Path | None = None,
-    optimize: str = "-O3",
+    optimize: str | None = None,
 ) -> int:
     """Bytes of flash that the network adds to an application: .text + .rodata + .data.
 
@@ -155,17 +156,18 @@ class _Site:
         if not project.networks:
             (self.folder / "sim_config.h").write_text(config_header(project), encoding="utf-8")
 
-    def library_flags(self, optimize: str) -> tuple[str, ...]:
+    def library_flags(self, optimize: str | None) -> tuple[str, ...]:
         """Flags for C files that are not ours."""
+        level = optimize or self.project.compiler_level
         # zig brings no C library: harness/string.h is all there is of one.
         libc = ("-idirafter", str(_HARNESS)) if self.toolchain.name == "zig" else ()
-        return (*self.toolchain.optimization(optimize), *_SECTION_FLAGS, *libc)
+        return (*self.toolchain.optimization(level), *_SECTION_FLAGS, *libc)
 
-    def library(self, optimize: str, cmsis_nn: Path | None) -> list[Path]:
+    def library(self, optimize: str | None, cmsis_nn: Path | None) -> list[Path]:
         """Objects of Arm's library, none without one."""
         return library_objects(self.toolchain, self.library_flags(optimize), cmsis_nn)
 
-    def own_flags(self, optimize: str) -> tuple[str, ...]:
+    def own_flags(self, optimize: str | None) -> tuple[str, ...]:
         """Flags for C files that must pass the warnings."""
         return (*self.library_flags(optimize), *warning_flags())
 

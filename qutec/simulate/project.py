@@ -41,6 +41,8 @@ class EmittedProject:
     layer_count: int
     sources: tuple[Path, ...]
     """The network's own C files, without kernels and example."""
+    compiler_level: str
+    """Optimisation that the project asks for, such as "-O3"."""
     networks: tuple[EmittedProject, ...] = ()
     """In the order in which they run; none in a project of one network."""
 
@@ -86,6 +88,7 @@ def _project(path: Path, report: dict[str, Any]) -> EmittedProject:
             output_bytes=tuple(size for part in parts for size in part.output_bytes),
             layer_count=sum(part.layer_count for part in parts),
             sources=tuple(sorted(path.resolve().glob("*.c"))),
+            compiler_level=parts[0].compiler_level,
             networks=parts,
         )
     shared = report.get("shared_arena")
@@ -105,6 +108,7 @@ def _project(path: Path, report: dict[str, Any]) -> EmittedProject:
         output_bytes=tuple(int(port["bytes"]) for port in report["outputs"]),
         layer_count=len(report["layers"]),
         sources=tuple(sources),
+        compiler_level=str(report.get("compiler_level", "-O3")),
     )
 
 

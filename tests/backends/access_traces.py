@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qutec.backends.cmsis_nn import emit_project, scratch_bytes
+from qutec.backends.cmsis_nn import KernelSet, emit_project, scratch_bytes
 from qutec.planner import Alignment, Plan
 from qutec.ports import PortInfo
 from qutec.program import Call, Int8Array, Program
@@ -62,6 +62,7 @@ def run_traced(
     folder: Path,
     cmsis_nn: Path | None = None,
     *,
+    kernels: KernelSet = KernelSet.FAST,
     watch: bool = True,
 ) -> list[Trace]:
     """Run all calls, one after the other, each on tensors of its own; None keeps a call's tensors apart.
@@ -73,7 +74,7 @@ def run_traced(
     scratch = [scratch_bytes(call, core) for call in program.calls]
     plan = _plan(program, scratch, distances)
     inputs = random_inputs(program, seed=len(calls))
-    _emit(program, plan, scratch, inputs, folder)
+    _emit(program, plan, scratch, inputs, kernels, folder)
     image = build_image(folder, core, compiler="gcc", cmsis_nn=cmsis_nn)
     machine = UnicornMachine(image, resolve_sram(image, None))
     machine.start(painting=0)
@@ -128,13 +129,19 @@ def _plan(program: Program, scratch: Sequence[int], distances: Sequence[Distance
 
 
 def _emit(
-    program: Program, plan: Plan, scratch: Sequence[int], inputs: Sequence[Int8Array], folder: Path
+    program: Program,
+    plan: Plan,
+    scratch: Sequence[int],
+    inputs: Sequence[Int8Array],
+    kernels: KernelSet,
+    folder: Path,
 ) -> None:
     sample = [values[0] for values in inputs]
-    project = emit_project(program, plan, scratch, "net", PROVENANCE, sample)
+    project = emit_project(program, plan, scratch, "net", PROVENANCE, sample, kernels)
     report = {
         "symbol_prefix": "net",
         "arena_bytes": plan.arena_bytes,
+        "compiler_level": kernels.compiler_level,
         "layers": [{"name": call.name, "kernel": type(call).__name__} for call in program.calls],
         "inputs": [PortInfo.of(port).to_json() for port in program.inputs],
         "outputs": [PortInfo.of(port).to_json() for port in program.outputs],

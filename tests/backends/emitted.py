@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qutec.backends.cmsis_nn import Provenance, emit_project, prepare, scratch_bytes
+from qutec.backends.cmsis_nn import KernelSet, Provenance, emit_project, prepare, scratch_bytes
 from qutec.planner import Plan, plan_program
 from qutec.ports import PortInfo
 from qutec.program import (
@@ -148,18 +148,20 @@ def emit(
     prefix: str = "net",
     provenance: Provenance = PROVENANCE,
     sample: Sequence[Int8Array] | None = None,
+    kernels: KernelSet = KernelSet.FAST,
 ) -> Path:
     """Prepare, plan and emit `program` into `folder`, with what the simulator reads of a report.json."""
     program = prepare(program, target(core).core)
     plan, scratch = planned(program, core)
     sample = sample or [values[0] for values in random_inputs(program, seed=1)]
-    project = emit_project(program, plan, scratch, prefix, provenance, sample)
+    project = emit_project(program, plan, scratch, prefix, provenance, sample, kernels)
     ports = {
         "inputs": [PortInfo.of(port).to_json() for port in program.inputs],
         "outputs": [PortInfo.of(port).to_json() for port in program.outputs],
     }
     layers = [{"name": call.name, "kernel": type(call).__name__} for call in program.calls]
-    report = {"symbol_prefix": prefix, "arena_bytes": plan.arena_bytes, "layers": layers, **ports}
+    sizes = {"arena_bytes": plan.arena_bytes, "compiler_level": kernels.compiler_level}
+    report = {"symbol_prefix": prefix, **sizes, "layers": layers, **ports}
     for name, text in {**project.files, "report.json": json.dumps(report)}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

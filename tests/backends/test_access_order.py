@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.planner import is_pointwise, safe_overlap
 from qutec.program import Call, Conv2D, Copy, DepthwiseConv2D, Gather, Lookup, MaxPool2D, Move, Tensor
 from qutec.targets import target
@@ -28,13 +29,17 @@ X, Y = Tensor("x"), Tensor("y")
 
 BUILDS = [
     pytest.param(core, library, id=f"{library}-{core}")
-    for library in ("bundled", "arm")
+    for library in ("bundled", "small", "arm")
     for core in ("cortex-m4", "cortex-m3", "cortex-m0plus")
 ]
 
 
+def kernel_set(library: str) -> KernelSet:
+    return KernelSet.SMALL if library == "small" else KernelSet.FAST
+
+
 def library_folder(library: str) -> Path | None:
-    if library == "bundled":
+    if library != "arm":
         return None
     root = os.environ.get("CMSIS_NN_PATH")
     if not root:
@@ -59,6 +64,7 @@ def calls() -> tuple[Call, ...]:
     for _ in range(3):
         made += [make(rng) for make in makers]
     made += [pointwise(rng, 8, 8, 7, 5), pointwise(rng, 5, 12, 4, 4), pointwise(rng, 12, 3, 1, 9)]
+    made.append(pointwise(rng, 70, 6, 3, 3))
     made += [pointwise(rng, 6, 8, 7, 5, stride=(2, 2)), pointwise(rng, 4, 4, 6, 6, stride=(1, 3))]
     made += [depthwise_3x3(rng, 8, (1, 1)), depthwise_3x3(rng, 12, (2, 2)), depthwise_3x3(rng, 5, (1, 1))]
     made.append(random_calls.softmax(rng))
@@ -141,6 +147,7 @@ def traced(
             target(core).core,
             folder / attempt,
             cmsis_nn,
+            kernels=kernel_set(library),
         )
         wrong = [k for k, trace in zip(watched, found, strict=True) if not trace.correct]
         if not wrong or not has_it_blocks:
@@ -156,6 +163,7 @@ def traced(
             target(core).core,
             folder / "unwatched",
             cmsis_nn,
+            kernels=kernel_set(library),
             watch=False,
         )
         results |= zip(rest, unwatched, strict=True)
@@ -181,7 +189,7 @@ def test_no_kernel_needs_more_distance_than_is_kept(core: str, library: str, tmp
 def walks_map_for_every_channel(call: Call, library: str) -> bool:
     """Pointwise kernels that do not go from pixel to pixel get an overlapping map in blocks, else whole."""
     in_order = "#define QUTE_POINTWISE_IN_ORDER" in (KERNEL_DIRECTORY / "arm_nnfunctions.h").read_text()
-    return isinstance(call, Conv2D) and is_pointwise(call) and not (library == "bundled" and in_order)
+    return isinstance(call, Conv2D) and is_pointwise(call) and not (library != "arm" and in_order)
 
 
 @pytest.mark.parametrize("direction", ["below", "above"])

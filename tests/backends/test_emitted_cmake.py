@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qutec.backends.cmsis_nn import KernelSet
 from qutec.program import Int8Array, Program
 from qutec.reference import run_program
 from tests.backends.emitted import SCALE, emit, every_kind, flat, program_of, random_inputs
@@ -153,9 +154,12 @@ int main(void)
 """
 
 
-def test_two_networks_are_part_of_one_project(tmp_path: Path) -> None:
-    one = emit(program_of(every_kind(1)), tmp_path / "first", prefix="one")
-    two = emit(program_of(every_kind(2)), tmp_path / "second", prefix="two")
+@pytest.mark.parametrize("first", KernelSet)
+@pytest.mark.parametrize("second", KernelSet)
+def test_two_networks_are_part_of_one_project(first: KernelSet, second: KernelSet, tmp_path: Path) -> None:
+    """Whichever kernels each of them brings: those of CMSIS-NN's names are the first one's for both."""
+    one = emit(program_of(every_kind(1)), tmp_path / "first", prefix="one", kernels=first)
+    two = emit(program_of(every_kind(2)), tmp_path / "second", prefix="two", kernels=second)
     (tmp_path / "application").mkdir()
     (tmp_path / "application" / "CMakeLists.txt").write_text(APPLICATION)
     (tmp_path / "application" / "main.c").write_text(MAIN)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from qutec.backends.cmsis_nn import KernelSet
 from qutec.simulate import warning_flags
 from tests.backends.emitted import emit, every_kind, program_of
 
@@ -28,10 +29,11 @@ ZIG_CORES = {
 }
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One call of every kind."""
-    return emit(program_of(every_kind()), tmp_path_factory.mktemp("every_kind") / "net")
+@pytest.fixture(scope="module", params=list(KernelSet))
+def project(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """One call of every kind, with either set of kernels."""
+    folder = tmp_path_factory.mktemp("every_kind") / "net"
+    return emit(program_of(every_kind()), folder, kernels=request.param)
 
 
 def sources(project: Path) -> list[Path]:

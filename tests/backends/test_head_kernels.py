@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from qutec.backends.cmsis_nn import KernelSet
 from qutec.backends.cmsis_nn.head_calls import feature_kernel
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
 from qutec.program import Call, HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Program
@@ -86,10 +87,11 @@ def expect(program: Program, inputs: list[list[Int8Array]], got: list[tuple[Int8
 
 
 @needs_gcc
+@pytest.mark.parametrize("kernels", KernelSet)
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_host_under_sanitizers(tmp_path: Path, seed: int) -> None:
+def test_host_under_sanitizers(tmp_path: Path, seed: int, kernels: KernelSet) -> None:
     program, inputs = program_and_inputs(seed, 3)
-    host = build_host(emit(program, tmp_path), sanitize=True, optimize="-O1")
+    host = build_host(emit(program, tmp_path, kernels=kernels), sanitize=True, optimize="-O1")
     expect(program, inputs, host.run_many(inputs))
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files
+from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, SMALL_DIRECTORY, kernel_files, kernel_path
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.targets import Core, target
 from tests.backends.kernel_cases import (
     OWN,
@@ -122,10 +123,14 @@ def _compile(platform: _Platform, sources: list[Path], flags: list[str], folder:
         return list(pool.map(one, sources))
 
 
-def _bundled_objects(platform: _Platform, folder: Path) -> list[Path]:
-    include = f"-I{KERNEL_DIRECTORY}"
-    kernels = sorted(KERNEL_DIRECTORY.glob("*.c"))
-    objects = _compile(platform, kernels, [platform.optimization, *_WARNINGS, include], folder)
+def _bundled_objects(platform: _Platform, folder: Path, kernels: KernelSet = KernelSet.FAST) -> list[Path]:
+    staged = folder / "kernels"
+    shutil.copytree(KERNEL_DIRECTORY, staged, ignore=shutil.ignore_patterns(SMALL_DIRECTORY.name))
+    if kernels is KernelSet.SMALL:
+        shutil.copytree(SMALL_DIRECTORY, staged, dirs_exist_ok=True)
+    include = f"-I{staged}"
+    flags = [platform.optimization, *_WARNINGS, include]
+    objects = _compile(platform, sorted(staged.glob("*.c")), flags, folder)
     return objects + _compile(
         platform, [_HERE / "kernel_runner.c"], ["-O1", "-DWITH_QUTE_KERNELS", include], folder
     )
@@ -172,14 +177,19 @@ def _describe(cases: list[Case], line: str) -> str:
     return ", ".join(f"{k}={v}" for k, v in fields.items() if not hasattr(v, "dtype"))
 
 
+@pytest.mark.parametrize("kernels", KernelSet)
 @pytest.mark.parametrize(
     ("platform", "seed"),
     [(_SANITIZED, 1), (_CORTEX_M3, 2), (_CORTEX_M4, 3), (_CORTEX_M4_UNOPTIMIZED, 4)],
     ids=["host-sanitized", "cortex-m3", "cortex-m4", "cortex-m4-unoptimized"],
 )
-def test_bundled_kernels_equal_the_oracle(platform: _Platform, seed: int, tmp_path: Path) -> None:
+def test_bundled_kernels_equal_the_oracle(
+    platform: _Platform, seed: int, kernels: KernelSet, tmp_path: Path
+) -> None:
     _require(platform)
-    objects = _bundled_objects(platform, tmp_path)
+    if platform.optimization == "-O3":
+        platform = replace(platform, optimization=kernels.compiler_level)
+    objects = _bundled_objects(platform, tmp_path, kernels)
     _run_cases(platform, objects, draw_cases(OWN, _ROUNDS, seed), tmp_path)
 
 
@@ -201,13 +211,14 @@ def test_arm_library_equals_the_oracle_within_the_planned_scratch(
     _run_cases(platform, objects, cases, tmp_path)
 
 
+@pytest.mark.parametrize("kernels", KernelSet)
 @pytest.mark.parametrize("number", range(len(OWN)), ids=[maker.__name__ for maker in OWN])
-def test_kernel_files_of_a_call_link_alone(number: int, tmp_path: Path) -> None:
+def test_kernel_files_of_a_call_link_alone(number: int, kernels: KernelSet, tmp_path: Path) -> None:
     """What `kernel_files` names for one call compiles, and leaves only memcpy and memset undefined."""
     _require(_HOST)
     case = draw_cases([OWN[number]], 1, number)[0]
-    for name in kernel_files([case.call]):
-        shutil.copy(KERNEL_DIRECTORY / name, tmp_path)
+    for name in kernel_files([case.call], kernels):
+        shutil.copy(kernel_path(name, kernels), tmp_path)
     objects = _compile(_HOST, sorted(tmp_path.glob("*.c")), ["-O1", "-ffreestanding"], tmp_path)
     joined = tmp_path / "all.o"
     subprocess.run(["ld", "-r", *map(str, objects), "-o", str(joined)], check=True)

@@ -38,7 +38,17 @@ REPORT_FIELDS = {
     "arena_layerwise_bytes": int,
     "sram_bytes": int,
 }
-LAYER_FIELDS = {"name", "kernel", "macs", "weights_bytes", "input_shape", "output_shape", "arena_live_bytes"}
+LAYER_FIELDS = {
+    "name",
+    "kernel",
+    "macs",
+    "weights_bytes",
+    "code_bytes",
+    "input_shape",
+    "output_shape",
+    "arena_live_bytes",
+}
+KERNEL_FIELDS = {"file", "bytes", "layers"}
 BUFFER_FIELDS = {"name", "bytes", "offset", "first_use", "last_use"}
 
 
@@ -208,6 +218,7 @@ def test_report_has_the_promised_fields(project: Path) -> None:
     assert report["layers"]
     assert all(layer.keys() >= LAYER_FIELDS for layer in report["layers"])
     assert all(buffer.keys() >= BUFFER_FIELDS for buffer in report["buffers"])
+    assert all(kernel.keys() >= KERNEL_FIELDS for kernel in report["kernels"])
     assert report["arena_lower_bound_bytes"] <= report["arena_bytes"] <= report["sram_bytes"]
     assert max(b["offset"] + b["bytes"] for b in report["buffers"]) <= report["arena_bytes"]
     assert report["exits"] == report["heads"] == list(VIEWS)

@@ -22,7 +22,8 @@ typedef struct {
 } sum_scaling;
 
 /* Whether a scaling can have that form; fills it. */
-static int make_input_scaling(int32_t offset, int32_t left_shift, int32_t multiplier, int32_t shift, input_scaling *by)
+QUTE_COLD int make_input_scaling(
+    int32_t offset, int32_t left_shift, int32_t multiplier, int32_t shift, input_scaling *by)
 {
     by->offset = offset;
     by->flip = 0;
@@ -147,13 +148,26 @@ static void add_all(add_words *add,
         qute_store_s8x4(last[0], qute_load_s8_tail(first + whole, count - whole));
         qute_store_s8x4(last[1], qute_load_s8_tail(second + whole, count - whole));
         add(last[0], last[1], by, last[2], 4);
-        memcpy(output + whole, last[2], (size_t)(count - whole));
+        qute_store_s8_tail(output + whole, qute_load_s8x4(last[2]), count - whole);
     }
 }
 
 static int is_half(int32_t multiplier, int32_t shift, int32_t left_shift)
 {
     return multiplier == 1 << 30 && shift == 0 && left_shift == 20;
+}
+
+/* What has not the form above no network has: it need not be fast, but small. */
+QUTE_COLD int32_t requantize(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return qute_requantize(value, multiplier, shift);
+}
+
+#else
+
+QUTE_INLINE int32_t requantize(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return qute_requantize(value, multiplier, shift);
 }
 
 #endif
@@ -176,21 +190,22 @@ arm_cmsis_nn_status arm_elementwise_add_s8(const int8_t *input_1_vect,
                                            const int32_t block_size)
 {
 #if QUTE_DSP
+    /* An input that is halved comes second. */
+    const int is_first_half = is_half(input_1_mult, input_1_shift, left_shift);
+    const int has_half = is_first_half || is_half(input_2_mult, input_2_shift, left_shift);
     sum_scaling by;
-    if (make_input_scaling(input_1_offset, left_shift, input_1_mult, input_1_shift, &by.first) &&
-        make_input_scaling(input_2_offset, left_shift, input_2_mult, input_2_shift, &by.second) &&
+    if (make_input_scaling(
+            input_1_offset, left_shift, input_1_mult, input_1_shift, is_first_half ? &by.second : &by.first) &&
+        make_input_scaling(
+            input_2_offset, left_shift, input_2_mult, input_2_shift, is_first_half ? &by.first : &by.second) &&
         qute_scaling_signs(out_mult, out_shift) >= 0) {
         (void)qute_store_scaling(by.output, out_mult, out_shift, out_offset);
-        if (is_half(input_2_mult, input_2_shift, left_shift)) {
-            add_all(add_words_with_half, input_1_vect, input_2_vect, &by, output, block_size);
-        } else if (is_half(input_1_mult, input_1_shift, left_shift)) {
-            const input_scaling second = by.second;
-            by.second = by.first;
-            by.first = second;
-            add_all(add_words_with_half, input_2_vect, input_1_vect, &by, output, block_size);
-        } else {
-            add_all(add_general_words, input_1_vect, input_2_vect, &by, output, block_size);
-        }
+        add_all(has_half ? add_words_with_half : add_general_words,
+                is_first_half ? input_2_vect : input_1_vect,
+                is_first_half ? input_1_vect : input_2_vect,
+                &by,
+                output,
+                block_size);
         qute_clamp_s8(output, block_size, out_activation_min, out_activation_max);
         return ARM_CMSIS_NN_SUCCESS;
     }
@@ -198,9 +213,10 @@ arm_cmsis_nn_status arm_elementwise_add_s8(const int8_t *input_1_vect,
     for (int32_t i = 0; i < block_size; i++) {
         const int32_t raw_1 = qute_shift_left(input_1_vect[i] + input_1_offset, left_shift);
         const int32_t raw_2 = qute_shift_left(input_2_vect[i] + input_2_offset, left_shift);
-        const int32_t sum = qute_wrapping_add(qute_requantize(raw_1, input_1_mult, input_1_shift),
-                                              qute_requantize(raw_2, input_2_mult, input_2_shift));
-        output[i] = qute_output_s8(sum, out_mult, out_shift, out_offset, out_activation_min, out_activation_max);
+        const int32_t sum = qute_wrapping_add(requantize(raw_1, input_1_mult, input_1_shift),
+                                              requantize(raw_2, input_2_mult, input_2_shift));
+        const int32_t value = qute_wrapping_add(requantize(sum, out_mult, out_shift), out_offset);
+        output[i] = (int8_t)qute_clamp(value, out_activation_min, out_activation_max);
     }
     return ARM_CMSIS_NN_SUCCESS;
 }

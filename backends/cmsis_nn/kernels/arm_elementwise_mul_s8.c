@@ -33,6 +33,19 @@ QUTE_NOINLINE void multiply_words(
     }
 }
 
+/* What has not the form above no network has: it need not be fast, but small. */
+QUTE_COLD int32_t requantize(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return qute_requantize(value, multiplier, shift);
+}
+
+#else
+
+QUTE_INLINE int32_t requantize(int32_t value, int32_t multiplier, int32_t shift)
+{
+    return qute_requantize(value, multiplier, shift);
+}
+
 #endif
 
 arm_cmsis_nn_status arm_elementwise_mul_s8(const int8_t *input_1_vect,
@@ -63,7 +76,7 @@ arm_cmsis_nn_status arm_elementwise_mul_s8(const int8_t *input_1_vect,
             qute_store_s8x4(last[0], qute_load_s8_tail(input_1_vect + whole, rest));
             qute_store_s8x4(last[1], qute_load_s8_tail(input_2_vect + whole, rest));
             multiply_words(last[0], last[1], &by, last[2], 4);
-            memcpy(output + whole, last[2], (size_t)rest);
+            qute_store_s8_tail(output + whole, qute_load_s8x4(last[2]), rest);
         }
         qute_clamp_s8(output, block_size, out_activation_min, out_activation_max);
         return ARM_CMSIS_NN_SUCCESS;
@@ -71,7 +84,8 @@ arm_cmsis_nn_status arm_elementwise_mul_s8(const int8_t *input_1_vect,
 #endif
     for (int32_t i = 0; i < block_size; i++) {
         const int32_t product = (input_1_vect[i] + input_1_offset) * (input_2_vect[i] + input_2_offset);
-        output[i] = qute_output_s8(product, out_mult, out_shift, out_offset, out_activation_min, out_activation_max);
+        const int32_t value = qute_wrapping_add(requantize(product, out_mult, out_shift), out_offset);
+        output[i] = (int8_t)qute_clamp(value, out_activation_min, out_activation_max);
     }
     return ARM_CMSIS_NN_SUCCESS;
 }

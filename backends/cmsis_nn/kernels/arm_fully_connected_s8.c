@@ -4,7 +4,7 @@
 #include "qute_output.h"
 
 /* The sum of (x + offset). */
-static int32_t sum_of_inputs(const int8_t *x, int32_t offset, int32_t depth)
+QUTE_COLD int32_t sum_of_inputs(const int8_t *x, int32_t offset, int32_t depth)
 {
     int32_t sum = depth * offset;
     for (int32_t i = 0; i < depth; i++) {

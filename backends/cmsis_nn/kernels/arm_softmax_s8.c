@@ -14,7 +14,7 @@
  *
  * x = q + r with q a multiple of 1/4 and -1/4 <= r < 0. exp(r) is a polynomial of degree 4 around -1/8; exp(q)
  * is the product of exp(-2^k / 4) over the bits k of -4 q. */
-static int32_t exp_of_negative(int32_t x)
+QUTE_NOINLINE int32_t exp_of_negative(int32_t x)
 {
     static const int32_t exp_of_power[7] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
     const int32_t exp_minus_eighth = 1895147668;
@@ -67,6 +67,7 @@ static int32_t reciprocal(int32_t half_denominator)
 {
     const int32_t one = 1 << 29;
     int32_t x = 1515870810 + qute_doubling_high_mul(half_denominator, -1010580540);
+    QUTE_ROLLED
     for (int32_t step = 0; step < 3; step++) {
         const int32_t error = one - qute_doubling_high_mul(half_denominator, x);
         x += saturating_shift_left(qute_doubling_high_mul(x, error), 2);
@@ -116,6 +117,7 @@ static void softmax_row(const int8_t *input, int32_t size, const scaling *by, in
     for (int32_t i = 0; i < size; i++) {
         max = input[i] > max ? input[i] : max;
     }
+    QUTE_ROLLED
     for (int32_t i = 0; i < size; i++) {
         const int32_t value = scaled_exp(input[i] - max, by);
         sum += (uint32_t)qute_rounding_divide_by_pot(value, SUM_SHIFT);
@@ -127,14 +129,17 @@ static void softmax_row(const int8_t *input, int32_t size, const scaling *by, in
     headroom = leading_zeros(sum | 1U);
     scale = reciprocal((int32_t)((sum << headroom) >> 1));
     exponent = SUM_SHIFT - headroom + 23;
+    if (exponent > 31) {
+        /* Every quotient of an int32 rounds to 0; more than 512 equal maxima get there. */
+        scale = 0;
+        exponent = 31;
+    }
 
+    QUTE_ROLLED
     for (int32_t i = 0; i < size; i++) {
-        int32_t probability = 0;
-        /* Beyond 2^31 every quotient of an int32 rounds to 0; more than 512 equal maxima get there. */
-        if (exponent <= 31) {
-            const int32_t value = i < KEPT_EXPS ? exps[i] : scaled_exp(input[i] - max, by);
-            probability = qute_rounding_divide_by_pot(qute_doubling_high_mul(scale, value), exponent);
-        }
+        const int32_t value = i < KEPT_EXPS ? exps[i] : scaled_exp(input[i] - max, by);
+        const int32_t probability =
+            qute_rounding_divide_by_pot(qute_doubling_high_mul(scale, value), exponent);
         output[i] = (int8_t)qute_clamp(probability + INT8_MIN, INT8_MIN, INT8_MAX);
     }
 }

@@ -18,6 +18,7 @@ QUTE_NOINLINE void multiply_pixel(const qute_product *product, const int8_t *inp
         const int32_t count = product->last - first < QUTE_DOT_ROWS ? product->last - first : QUTE_DOT_ROWS;
         int32_t sums[QUTE_DOT_ROWS];
         for (int32_t c = 0; c < count; c++) {
+            QUTE_NO_CALL;
             sums[c] = qute_bias(channels, first + c);
         }
         qute_dot_s8(input, offset, product->weights + first * product->depth, product->depth, count, sums);

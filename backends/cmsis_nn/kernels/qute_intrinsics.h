@@ -28,11 +28,17 @@
 /* For what runs once in a while: compiled for size. */
 #define QUTE_SMALL __attribute__((cold))
 #define QUTE_COLD static __attribute__((noinline, cold))
+/* Before a loop that is as fast when it is not unrolled. */
+#define QUTE_ROLLED _Pragma("GCC unroll 1")
+/* In a loop over a few words, which compilers would make a call of memcpy or memset. */
+#define QUTE_NO_CALL __asm__ volatile("")
 #else
 #define QUTE_INLINE static inline
 #define QUTE_NOINLINE static
 #define QUTE_SMALL
 #define QUTE_COLD static
+#define QUTE_ROLLED
+#define QUTE_NO_CALL (void)0
 #endif
 
 #if QUTE_DSP
@@ -77,6 +83,16 @@ QUTE_INLINE uint32_t qute_load_s8_tail(const int8_t *source, int32_t count)
         word |= (uint32_t)(uint8_t)source[2] << 16;
     }
     return word;
+}
+
+/* Stores the first 1 to 3 bytes of a word. */
+QUTE_INLINE void qute_store_s8_tail(int8_t *target, uint32_t word, int32_t count)
+{
+    QUTE_ROLLED
+    for (; count > 0; count--) {
+        *target++ = (int8_t)word;
+        word >>= 8;
+    }
 }
 
 /* A 16-bit value in both halves of a word. */

@@ -37,6 +37,7 @@ void qute_multiply_single_s16(const qute_product *product, const int16_t *column
         int32_t sums[4];
         int32_t done = 0;
         for (int32_t c = 0; c < count; c++) {
+            QUTE_NO_CALL;
             sums[c] = qute_bias(channels, channel + c);
         }
 #if QUTE_BLOCKS

@@ -62,6 +62,7 @@ QUTE_INLINE void qute_clamp_s8(int8_t *bytes, int32_t count, int32_t low, int32_
         qute_store_s8x4(bytes, qute_min_s8x4(qute_max_s8x4(qute_load_s8x4(bytes), lows), highs));
         bytes += 4;
     }
+    QUTE_ROLLED
     for (; count > 0; count--) {
         *bytes = (int8_t)qute_clamp(*bytes, low, high);
         bytes++;
