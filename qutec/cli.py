@@ -215,6 +215,13 @@ def compile_command(
     keep_input: Annotated[
         bool, typer.Option("--keep-input", help="Do not reuse the memory of the inputs.")
     ] = False,
+    stream_input: Annotated[
+        bool,
+        typer.Option(
+            "--stream-input",
+            help="Do not keep the input in SRAM: the application hands in row after row as it is needed.",
+        ),
+    ] = False,
     plan_seconds: Annotated[
         float | None, typer.Option(help="How long to search for a smaller arena, counted in steps; 10.")
     ] = None,
@@ -247,6 +254,7 @@ def compile_command(
         flash=flash,
         optimize=optimize and optimize.value,
         keep_input=keep_input or None,
+        stream_input=stream_input or None,
         plan_seconds=plan_seconds,
     )
     measuring = given(

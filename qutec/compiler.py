@@ -33,9 +33,17 @@ from qutec.exits import ExitChoice, ExitOptions, base_network, choose_exits, cho
 from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.passes.quantize import is_quantized
-from qutec.planner import DEFAULT_PLAN_SECONDS, LAYERWISE, Goal, Plan, explain_misfit, plan_network
+from qutec.planner import (
+    DEFAULT_PLAN_SECONDS,
+    LAYERWISE,
+    Goal,
+    Plan,
+    explain_misfit,
+    plan_network,
+    with_input_rows,
+)
 from qutec.ports import PortInfo
-from qutec.program import Call, ExitCheck, Int8Array, Program, Shape
+from qutec.program import Call, ExitCheck, Int8Array, Port, Program, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
 from qutec.report import (
     SCHEMA_VERSION,
@@ -68,6 +76,7 @@ def compile_model(
     temperature: float = 1.0,
     optimize: str | Goal = Goal.SPEED,
     keep_input: bool = False,
+    stream_input: bool = False,
     plan_seconds: float = DEFAULT_PLAN_SECONDS,
     simplify: bool = True,
     dump: str | Path | None = None,
@@ -99,6 +108,8 @@ def compile_model(
         optimize: "speed" takes the fastest plan that fits `sram`; "sram" the smallest, at the price of moving
             buffers within the arena and of running layers row by row.
         keep_input: leave the input buffers as they are, so that a caller may run the same input again.
+        stream_input: do not keep the input in SRAM: the application hands in row after row while the first
+            layers run. For networks with one input that is a map, whose first layers can run row by row.
         plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
             plan does not depend on the machine: the time is counted in steps.
         simplify: run onnx-simplifier, checked against the original.
@@ -127,7 +138,9 @@ def compile_model(
     quantized = quantize(loaded.model, calibration, method, progress=progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    plan_options = _PlanOptions(chosen.core, Goal(optimize), keep_input, plan_seconds)
+    if keep_input and stream_input:
+        raise UsageError("a streamed input is not kept: choose --keep-input or --stream-input")
+    plan_options = _PlanOptions(chosen.core, Goal(optimize), keep_input, stream_input, plan_seconds)
     program = prepare(lower(quantized, name or loaded.name), chosen.core)
     program, scratch, plan = _planned(program, plan_options, sram_budget)
     prefix = c_identifier(name or loaded.name)
@@ -159,7 +172,7 @@ def compile_model(
         heads=heads,
         members=tuple({"name": m.name, "sha256": m.sha256} for m in members) if len(members) > 1 else (),
         dynamic_exits=_dynamic_exits(program, heads),
-        inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
+        inputs=tuple(_input_entry(program, port) for port in program.inputs),
         outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
         parameters=sum(_parameters(call) for call in program.calls),
         macs=_macs(program),
@@ -194,6 +207,15 @@ def compile_model(
     return Build(program=program, plan=plan, target=chosen, report=report, model=quantized, files=files)
 
 
+def _input_entry(program: Program, port: Port) -> dict[str, object]:
+    """The entry of report.json: the port, and whether its rows are handed in one by one."""
+    rows = program.input_rows
+    how: dict[str, object] = {"streamed": rows is not None}
+    if rows is not None:
+        how |= {"rows": rows.rows, "row_bytes": rows.row_bytes}
+    return {**PortInfo.of(port).to_json(), **how}
+
+
 def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSource]:
     if isinstance(source, str | Path | bytes | onnx.ModelProto):
         return [source]
@@ -209,6 +231,7 @@ class _PlanOptions:
     core: Core
     goal: Goal
     keep_input: bool
+    stream_input: bool
     seconds: float
 
 
@@ -218,6 +241,8 @@ def _planned(
     """The program in its final order, the scratch of its calls in bytes, and its plan."""
     if not options.seconds > 0:
         raise UsageError(f"plan_seconds must be above 0, not {options.seconds:g}")
+    if options.stream_input:
+        program = with_input_rows(program)
     outside = context_bytes(program) + stack_bytes(program.calls, options.core)
     planned = plan_network(
         program,

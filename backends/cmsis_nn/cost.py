@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from qutec.backends.cmsis_nn.kernel_index import kernel_files
-from qutec.program import Call, RowRegion
+from qutec.program import Call, InputRows, RowRegion
 from qutec.targets import Core
 
 __all__ = ["code_bytes", "stack_bytes"]
@@ -35,8 +35,9 @@ _MAP_STACK_BYTES = 24
 
 
 def _kernel_calls(calls: Sequence[Call]) -> list[Call]:
-    """The calls, and those within regions; the global pool at the end of one has kernels of its own."""
-    return [one for call in calls for one in (call.calls if isinstance(call, RowRegion) else (call,))]
+    """The calls, and those within regions, which run a kernel; a global pool in a region has its own."""
+    every = (one for call in calls for one in (call.calls if isinstance(call, RowRegion) else (call,)))
+    return [call for call in every if not isinstance(call, InputRows)]
 
 
 def _framed(calls: Sequence[Call]) -> list[tuple[Call, RowRegion | None]]:

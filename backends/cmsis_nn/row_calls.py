@@ -8,16 +8,41 @@ from typing import TypeAlias
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
 from qutec.backends.cmsis_nn.text import comment
-from qutec.program import AvgPool2D, Conv2D, DepthwiseConv2D, Lookup, MaxPool2D, Mul, RowRegion, Tensor
+from qutec.program import (
+    AvgPool2D,
+    Call,
+    Conv2D,
+    DepthwiseConv2D,
+    InputRows,
+    Lookup,
+    MaxPool2D,
+    Mul,
+    RowRegion,
+    Tensor,
+)
 from qutec.program.row_layout import row_layout
 from qutec.program.row_schedule import RowStage
 
-__all__ = ["RegionWriter"]
+__all__ = ["RegionWriter", "progress_count", "progress_parameter"]
 
 Address: TypeAlias = Callable[[Tensor], str]
 """Writes the C expression of a tensor's first byte, of type int8_t *."""
 
 _Window: TypeAlias = Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D
+
+
+def progress_parameter(call: Call) -> list[str]:
+    """The parameter, besides the arena, of a call that is given the network's input row by row."""
+    return ["int32_t *rows_done"] if _takes_rows(call) else []
+
+
+def progress_count(region: RowRegion) -> int:
+    """How many numbers say how far a region is between two rows of the input, that of the input the first."""
+    return len(region.calls)
+
+
+def _takes_rows(call: Call) -> bool:
+    return isinstance(call, RowRegion) and isinstance(call.calls[0], InputRows)
 
 
 class RegionWriter:
@@ -32,6 +57,7 @@ class RegionWriter:
         self._address = address
         self._const = const_data
         self._layout = row_layout(region)
+        self._takes_rows = _takes_rows(region)
         self._stages = self._layout.schedule.stages
         self._maps = {tensor.buffer: f"map_{k}" for k, tensor in enumerate(self._all_maps())}
         self.functions: list[str] = []
@@ -41,33 +67,52 @@ class RegionWriter:
         """The body of the region's function."""
         last = self._stages[-1]
         lines = [*self._declarations(), ""]
-        lines += [f"while ({self._done(last)} < {last.rows})", "{"]
-        for number in self._region.order:
-            lines += [f"    {line}" for line in self._turn(number, self._stages[number])]
-        lines.append("}")
+        turns = [
+            f"    {line}"
+            for number in self._region.order
+            if not isinstance(self._stages[number].call, InputRows)
+            for line in self._turn(number, self._stages[number])
+        ]
+        if self._takes_rows:
+            lines += [f"++{self._done(self._stages[0])};", "do", "{", *turns]
+            more = f"{self._done(self._stages[0])} == {self._stages[0].rows}"
+            lines.append(f"}} while ({more} && {self._done(last)} < {last.rows});")
+        else:
+            lines += [f"while ({self._done(last)} < {last.rows})", "{", *turns, "}"]
+        ends = []
         if last.pools:
             assert isinstance(last.call, AvgPool2D)
             pixels = last.call.input_shape[1] * last.call.input_shape[2]
             limits = f"{last.call.activation_min}, {last.call.activation_max}"
-            lines.append(
+            ends.append(
                 f"qute_average_end_s8(sums, {last.row_bytes}, {pixels}, {limits},"
                 f" {self._address(last.call.output)});"
             )
-        return "\n".join([*lines, "return ARM_CMSIS_NN_SUCCESS;"])
+        if self._takes_rows:
+            first = self._maps[self._stages[0].call.output.buffer]
+            ends = [
+                f"if ({first}.done < {self._stages[0].rows})",
+                "{",
+                f"    (void)qute_rows_next(&{first}); /* makes room for the next row */",
+                "}",
+                *(["else", "{", *(f"    {line}" for line in ends), "}"] if ends else []),
+                *(f"rows_done[{n}] = {self._done(stage)};" for n, stage in enumerate(self._stages)),
+            ]
+        return "\n".join([*lines, *ends, "return ARM_CMSIS_NN_SUCCESS;"])
 
     def _all_maps(self) -> list[Tensor]:
         """The inputs of the region, then the maps that its calls make."""
         made = [stage.call.output for stage in self._stages if not stage.pools]
-        return [*self._region.reads, *made]
+        return [*(() if self._takes_rows else self._region.reads), *made]
 
     def _declarations(self) -> list[str]:
         lines = []
         windows = {needed.buffer: needed for stage in self._stages for needed in stage.windows}
-        for tensor in self._region.reads:
+        for tensor in () if self._takes_rows else self._region.reads:
             source = windows[tensor.buffer]
             values = f"{self._address(tensor)}, {source.row_bytes}, {source.rows}, 0, {source.rows}"
             lines.append(f"qute_rows {self._maps[tensor.buffer]} = {{{values}}};")
-        for stage in self._stages:
+        for number, stage in enumerate(self._stages):
             if stage.pools:
                 continue
             name = stage.call.output.buffer
@@ -77,12 +122,21 @@ class RegionWriter:
             else:
                 capacity = held.rows
                 place = "NULL" if held.within else plus("arena", self._base + self._layout.rows[name])
-            lines.append(f"qute_rows {self._maps[name]} = {{{place}, {stage.row_bytes}, {capacity}, 0, 0}};")
+            values = f"{place}, {stage.row_bytes}, {capacity}"
+            if self._takes_rows:
+                begun = f"qute_rows_resumed({values}, rows_done[{number}])"
+            else:
+                begun = f"{{{values}, 0, 0}}"
+            lines.append(f"qute_rows {self._maps[name]} = {begun};")
         if self._layout.sums is not None:
             place = plus("arena", self._base + self._layout.sums)
             size = 4 * self._stages[-1].row_bytes
             lines.append(f"int32_t *const sums = (int32_t *)(void *)({place});")
-            lines += [f"memset(sums, 0, {size});", "int32_t rows_summed = 0;"]
+            if self._takes_rows:
+                lines += [f"int32_t rows_summed = rows_done[{len(self._stages) - 1}];"]
+                lines += ["if (rows_done[0] == 0)", "{", f"    memset(sums, 0, {size});", "}"]
+            else:
+                lines += [f"memset(sums, 0, {size});", "int32_t rows_summed = 0;"]
         most = max(len(stage.windows) for stage in self._stages)
         return [*lines, f"qute_window {', '.join(f'window_{k}' for k in range(most))};"]
 
@@ -92,7 +146,8 @@ class RegionWriter:
     def _turn(self, number: int, stage: RowStage) -> list[str]:
         """The next row of one layer, if what it needs is there."""
         done = self._done(stage)
-        conditions = [f"{done} < {stage.rows}"] if number < len(self._stages) - 1 else []
+        is_last = number == len(self._stages) - 1 and not self._takes_rows
+        conditions = [] if is_last else [f"{done} < {stage.rows}"]
         for k, needed in enumerate(stage.windows):
             source = f"&{self._maps[needed.buffer]}, {needed.rows}"
             numbers = f"{needed.stride}, {needed.padding}, {needed.extent}"
@@ -149,6 +204,8 @@ class RegionWriter:
                 return self._convolution(number, stage, stage.call)
             case AvgPool2D() | MaxPool2D():
                 return self._pool(number, stage, stage.call)
+            case InputRows():
+                raise AssertionError("the application makes these rows")
             case Lookup() as call:
                 table = self._const.array(f"table_{self._index}_{number}", call.table)
                 return [f"qute_lookup_s8(window_0->rows, {table}, output, {stage.row_bytes});", _SUCCESS]

@@ -18,6 +18,7 @@ from typing import Any
 from qutec.planner.arena import DEFAULT_PLAN_SECONDS, Solution, solution_plan, solve
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Flow, Sharing, build_flow
+from qutec.planner.input_rows import no_rows
 from qutec.planner.plan import Alignment, Plan, Technique
 from qutec.planner.regions import cheapest_regions, smallest_regions, with_regions
 from qutec.planner.validate import validate_plan
@@ -87,6 +88,7 @@ def plan_network(
 
     Raises:
         PlanError: the program has no valid plan, for example because a call reads what nobody wrote.
+        UnsupportedModelError: the layers that read the rows of a streamed input cannot run row by row.
     """
 
     def flow_of(program: Program, scratch: Sequence[int], sharing: Sharing) -> Flow:
@@ -106,6 +108,12 @@ def plan_network(
 
     best = solved(program, scratch, effort.share(0.5))
     techniques.append(_technique("overlap", best.solution))
+    if program.input_rows is not None:
+        first = cheapest_regions(program, scratch, None)
+        if first is None:
+            raise no_rows(program)
+        best = solved(*with_regions(program, scratch, first.regions), effort.share(0.5))
+        techniques.append(_technique("streamed input", best.solution))
     fits = arena_limit is not None and best.solution.arena_bytes <= arena_limit
     if goal is Goal.SRAM or (arena_limit is not None and not fits):
         wanted = None if goal is Goal.SRAM else arena_limit

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qutec.program import BufferKind, Call, Program, RowRegion
+from qutec.program import BufferKind, Call, InputRows, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
 from qutec.program.row_schedule import row_schedule, row_stages
 
@@ -54,9 +54,9 @@ def smallest_regions(program: Program, scratch: Sequence[int]) -> Segmentation:
     return _best(fitting, len(program.calls), key=lambda s: (0, s.cost))
 
 
-def cheapest_regions(program: Program, scratch: Sequence[int], limit: int) -> Segmentation | None:
+def cheapest_regions(program: Program, scratch: Sequence[int], limit: int | None) -> Segmentation | None:
     """The cheapest segments of which none needs more than `limit` bytes; None where there are none."""
-    fitting = [s for s in _segments(program, scratch) if s.peak <= limit]
+    fitting = [s for s in _segments(program, scratch) if limit is None or s.peak <= limit]
     reachable = {0}
     for segment in fitting:
         if segment.first in reachable:
@@ -91,12 +91,14 @@ def _segments(program: Program, scratch: Sequence[int]) -> list[_Segment]:
     cuts = _cuts(program)
     found: list[_Segment] = []
     for a, first in enumerate(cuts[:-1]):
-        peak = _layerwise_peak(program, scratch, first, cuts[a + 1])
-        found.append(_Segment(first, cuts[a + 1], False, peak, 0.0))
+        if not any(isinstance(call, InputRows) for call in program.calls[first : cuts[a + 1]]):
+            peak = _layerwise_peak(program, scratch, first, cuts[a + 1])
+            found.append(_Segment(first, cuts[a + 1], False, peak, 0.0))
         for end in cuts[a + 1 :]:
             region = _region(program, scratch, first, end)
             if region is not None:
-                ends = [program.buffers[t.buffer].bytes for t in (*region.reads, region.writes)]
+                places = [program.buffers[t.buffer] for t in (*region.reads, region.writes)]
+                ends = [place.bytes for place in places if place.in_arena]
                 layout = row_layout(region)
                 found.append(_Segment(first, end, True, sum(ends) + layout.bytes, _cost(region)))
     return found
@@ -158,7 +160,7 @@ def _layerwise_peak(program: Program, scratch: Sequence[int], first: int, end: i
     for i, call in enumerate(calls):
         live |= {t.buffer for t in (*call.reads, call.writes)}
         places = (program.buffers[name] for name in live)
-        held = sum(buffer.bytes for buffer in places if buffer.kind is not BufferKind.CONSTANT)
+        held = sum(buffer.bytes for buffer in places if buffer.in_arena)
         peak = max(peak, held + scratch[first + i])
         live = {name for name in live if last_use[name] > i}
     return peak

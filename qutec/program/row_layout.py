@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from qutec.program.elementwise_calls import Add, Mul
+from qutec.program.input_calls import InputRows
 from qutec.program.row_region import RowRegion
 from qutec.program.row_schedule import RowSchedule, row_schedule
 
@@ -87,6 +88,9 @@ def best_turns(region: RowRegion) -> RowRegion:
     """
     best, least = region, row_layout(region).bytes
     for number, call in enumerate(region.calls[:-1]):
+        if isinstance(call, InputRows):
+            # Its row is there when a round begins.
+            continue
         readers = [n for n, one in enumerate(region.calls) if call.output in one.reads]
         if len(readers) != 1 or not isinstance(region.calls[readers[0]], Add | Mul):
             continue

@@ -10,13 +10,14 @@ import numpy.typing as npt
 
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Lookup
+from qutec.program.input_calls import InputRows
 from qutec.program.kernel_call import Indices, KernelCall
 from qutec.program.tensors import Tensor
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
 
 __all__ = ["RowCall", "RowRegion", "RowWindow", "is_global_pool"]
 
-RowCall = Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D | Add | Mul | Lookup
+RowCall = InputRows | Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D | Add | Mul | Lookup
 """Calls that a region can hold."""
 
 

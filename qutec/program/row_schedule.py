@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Lookup
+from qutec.program.input_calls import InputRows
 from qutec.program.kernel_call import KernelCall
 from qutec.program.row_region import RowCall, RowRegion, RowWindow, is_global_pool
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
@@ -85,6 +86,9 @@ def _stage(call: KernelCall, geometry: dict[str, tuple[int, int]]) -> RowStage |
     if any(tensor.offset for tensor in (*call.reads, call.writes)):
         return None
     match call:
+        case InputRows():
+            geometry[call.output.buffer] = (call.rows, call.row_bytes)
+            return RowStage(call, (), call.rows, call.row_bytes, False)
         case Conv2D() | DepthwiseConv2D():
             taps = call.weights.shape[1 if isinstance(call, Conv2D) else 0]
             return _window_stage(call, (int(taps) - 1) * call.dilation[0] + 1, geometry)
@@ -174,7 +178,10 @@ def row_schedule(region: RowRegion) -> RowSchedule:
             most[name],
             alone,
             max((turn[reader] for reader in by), default=turn[number]),
-            _in_place_of(name, by, stages) if alone else None,
+            # The application may write a row at any time between two rounds: that has a place of its own.
+            _in_place_of(name, by, stages)
+            if alone and not isinstance(stages[number].call, InputRows)
+            else None,
         )
     return RowSchedule(stages, held, rounds)
 

@@ -25,6 +25,7 @@ def report_html(report: Report, plan: Plan) -> str:
             + _budget(report.flash_total_bytes, report.flash_budget_bytes, "; "),
         ),
         ("multiply-accumulates", f"{report.macs:,}", f"{report.parameters:,} parameters"),
+        *_streamed(report),
         ("outputs", ", ".join(str(port["name"]) for port in report.outputs), ""),
         ("int8 parameters", report.calibration, ""),
     ]
@@ -54,6 +55,15 @@ def report_html(report: Report, plan: Plan) -> str:
             table(("layer", "kernel", "input", "output", "MACs", "weights", "live bytes"), rows, texts=2),
         ],
     )
+
+
+def _streamed(report: Report) -> list[tuple[str, str, str]]:
+    """The input, where it is handed in row by row."""
+    return [
+        (f"input {port['name']}", f"{port['rows']} rows of {port['row_bytes']} bytes", "streamed: not in the arena")
+        for port in report.inputs
+        if port.get("streamed")
+    ]
 
 
 def _shape(shape: tuple[int, ...]) -> str:
