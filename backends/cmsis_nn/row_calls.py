@@ -74,7 +74,7 @@ class RegionWriter:
             for line in self._turn(number, self._stages[number])
         ]
         if self._takes_rows:
-            lines += [f"++{self._done(self._stages[0])};", "do", "{", *turns]
+            lines += ["do", "{", *turns]
             more = f"{self._done(self._stages[0])} == {self._stages[0].rows}"
             lines.append(f"}} while ({more} && {self._done(last)} < {last.rows});")
         else:
@@ -124,7 +124,9 @@ class RegionWriter:
                 place = "NULL" if held.within else plus("arena", self._base + self._layout.rows[name])
             values = f"{place}, {stage.row_bytes}, {capacity}"
             if self._takes_rows:
-                begun = f"qute_rows_resumed({values}, rows_done[{number}])"
+                # Of the input there is one more: the row that the application has just written.
+                made = f"rows_done[{number}]{' + 1' if isinstance(stage.call, InputRows) else ''}"
+                begun = f"qute_rows_resumed({values}, {made})"
             else:
                 begun = f"{{{values}, 0, 0}}"
             lines.append(f"qute_rows {self._maps[name]} = {begun};")
