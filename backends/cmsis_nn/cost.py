@@ -27,6 +27,9 @@ _STACK_MARGIN = 32
 _REGION_CODE_BYTES = 120
 _ROW_CODE_BYTES = 190
 """Code of a region's loop, and of each layer in it besides its kernel: what asks for the rows."""
+_STREAM_CODE_BYTES = 150
+_RESUME_CODE_BYTES = 30
+"""Code of the API of a streamed input, and of each layer in its region for going on where it stopped."""
 _ROW_KERNELS = {"qute_average_end_s8.c": 84, "qute_average_row_s8.c": 64}
 """Kernels of a global pool by rows, which no call outside of a region needs, so that the table lacks them."""
 _REGION_STACK_BYTES = 160
@@ -53,6 +56,16 @@ def _frame(region: RowRegion | None) -> int:
     return 0 if region is None else _REGION_STACK_BYTES + _MAP_STACK_BYTES * (len(region.calls) + 1)
 
 
+def _region_code(region: RowRegion) -> int:
+    layers = len(_kernel_calls([region]))
+    streamed = layers < len(region.calls)
+    return (
+        _REGION_CODE_BYTES
+        + _ROW_CODE_BYTES * layers
+        + (_STREAM_CODE_BYTES + _RESUME_CODE_BYTES * layers if streamed else 0)
+    )
+
+
 @cache
 def _table() -> dict[str, Any]:
     text = (Path(__file__).parent / "code_size.json").read_text(encoding="utf-8")
@@ -68,7 +81,7 @@ def code_bytes(calls: Sequence[Call], core: Core) -> int:
     sizes = _table()["cores"][core.name]
     kinds = [type(call).__name__ for call in _kernel_calls(calls)]
     regions = [call for call in calls if isinstance(call, RowRegion)]
-    loops = sum(_REGION_CODE_BYTES + _ROW_CODE_BYTES * len(region.calls) for region in regions)
+    loops = sum(_region_code(region) for region in regions)
     sources = [name for name in kernel_files(calls) if name.endswith(".c")]
     kernels = sum(_ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name] for name in sources)
     library = {name: size for kind in kinds for name, size in sizes["library"][kind].items()}
