@@ -354,5 +354,5 @@ def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:
 
 def _sizes(program: Program, call: Call) -> tuple[int, int]:
     sources = [program.buffers[tensor.buffer].bytes - tensor.offset for tensor in call.reads]
-    target = call.writes
-    return sum(sources), program.buffers[target.buffer].bytes - target.offset
+    targets = [program.buffers[tensor.buffer].bytes - tensor.offset for tensor in call.writes]
+    return sum(sources), sum(targets)

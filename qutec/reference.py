@@ -119,13 +119,16 @@ def _run_to_the_exits(program: Program, buffers: Buffers) -> tuple[StoredArray, 
 def trace_program(program: Program, inputs: Sequence[Int8Array]) -> Iterator[tuple[Call, Int8Array]]:
     """Runs the calls one by one and yields each with the values it wrote, [batch, count], memory order.
 
+    The values of several outputs follow each other.
+
     The whole batch is run at once, and to the end: no `ExitCheck` stops it. Inputs and errors are those of
     `run_program`. For a `Copy` the values are in the order of its loops, without the bytes between them.
     """
     buffers = load_inputs(program, inputs)
     for call in program.calls:
         run_call(call, buffers)
-        yield call, output_values(call, buffers).copy()
+        written = [values.reshape(len(values), -1) for values in output_values(call, buffers)]
+        yield call, np.concatenate(written, axis=1)
 
 
 def load_inputs(program: Program, inputs: Sequence[Int8Array]) -> Buffers:
@@ -157,21 +160,26 @@ def run_call(call: Call, buffers: Buffers) -> None:
     Raises UnsupportedModelError where a pooling window covers no input at all, and IndexError where the
     call reaches out of a buffer.
     """
-    names = {tensor.buffer for tensor in (*call.reads, call.writes)}
-    batch = len(buffers[call.writes.buffer])
+    if isinstance(call, RowRegion):
+        _run_region(call, buffers)
+        return
+    names = {tensor.buffer for tensor in (*call.reads, *call.writes)}
+    batch = len(buffers[call.writes[0].buffer])
     step = max(1, _SCRATCH_BYTES // max(1, _scratch_bytes(call)))
     for start in range(0, batch, step):
         rows = {name: buffers[name][start : start + step] for name in names}
         values = _evaluate(call, rows)
-        target = output_values(call, rows)
+        (target,) = output_values(call, rows)
         target[...] = values.reshape(target.shape)
 
 
-def output_values(call: Call, buffers: Buffers) -> Int8Array:
-    """A view of the values that `call` writes, [batch, count]; [batch, *dims] for a `Copy`."""
+def output_values(call: Call, buffers: Buffers) -> tuple[Int8Array, ...]:
+    """Views of the values that `call` writes to each output, [batch, count]; [batch, *dims] for a `Copy`."""
     if isinstance(call, Copy):
-        return _view(buffers, call.output, call.dims, call.output_strides)
-    return _view(buffers, call.writes, (call.written_region().size,), (1,))
+        return (_view(buffers, call.output, call.dims, call.output_strides),)
+    return tuple(
+        _view(buffers, tensor, (call.written_region(k).size,), (1,)) for k, tensor in enumerate(call.writes)
+    )
 
 
 def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
@@ -229,22 +237,22 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
         case InputRows():
             return _array(buffers, call.input, (call.rows * call.row_bytes,)).copy()
         case RowRegion():
-            return _region(call, buffers)
+            raise AssertionError("a region runs its calls, which write for themselves")
         case _:
             assert_never(call)
 
 
-def _region(region: RowRegion, buffers: Buffers) -> Int8Array:
+def _run_region(region: RowRegion, buffers: Buffers) -> None:
     """The calls on whole maps, one after the other: what running them by rows has to equal."""
-    batch = len(buffers[region.writes.buffer])
+    batch = len(buffers[region.writes[0].buffer])
     inner = {
         call.output.buffer: np.full((batch, call.written_region().size), UNWRITTEN, dtype=np.int8)
-        for call in region.calls[:-1]
+        for call in region.calls
+        if call.output.buffer not in region.outputs
     }
     memory = {**buffers, **inner}
     for call in region.calls:
         run_call(call, memory)
-    return output_values(region.calls[-1], memory).copy()
 
 
 def _scratch_bytes(call: Call) -> int:

@@ -38,7 +38,7 @@ _MAP_STACK_BYTES = 24
 
 
 def _kernel_calls(calls: Sequence[Call]) -> list[Call]:
-    """The calls, and those within regions, which run a kernel; a global pool in a region has its own."""
+    """The calls, and those within regions, that run a kernel."""
     every = (one for call in calls for one in (call.calls if isinstance(call, RowRegion) else (call,)))
     return [call for call in every if not isinstance(call, InputRows)]
 

@@ -1,4 +1,4 @@
-"""How the application gives a network its input: in the arena, or row by row as the first region asks for it."""
+"""How an application gives a network its input: in the arena, or row by row while the first region runs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def input_api(program: Program, plan: Plan, prefix: str, invocations: list[str],
 
 
 def streaming_bytes(program: Program) -> int:
-    """What a streamed input adds to sizeof(<prefix>_context) on a 32-bit core: callback, its argument, rows."""
+    """What a streamed input adds to sizeof(<prefix>_context) on a 32-bit core."""
     region = program.calls[0]
     if program.input_rows is None or not isinstance(region, RowRegion):
         return 0
@@ -111,8 +111,9 @@ def _streamed(
 
 
 _TYPES = Template("""
-/* Writes row `row` (0 to ${PREFIX}_INPUT_0_ROWS - 1) of the input, ${PREFIX}_INPUT_0_ROW_BYTES bytes in the memory order
- * given above, to `bytes`, and returns 0 when they are there. Anything else ends the inference. */
+/* Writes row `row` (0 to ${PREFIX}_INPUT_0_ROWS - 1) of the input to `bytes`, ${PREFIX}_INPUT_0_ROW_BYTES
+ * bytes in the memory order given above, and returns 0 when they are there. Anything else ends the
+ * inference. */
 typedef int32_t (*${prefix}_row_callback)(void *user, int32_t row, int8_t *bytes);
 """)
 
@@ -123,7 +124,7 @@ _STATUSES = Template(""",          /* a kernel refused its arguments */
 _FIELDS = Template("""\
     ${prefix}_row_callback read_row;   /* NULL, or set by the application after ${prefix}_init */
     void *read_row_user;               /* passed to read_row */
-    int32_t rows_done[${progress_count}]; /* of the input, and of the layers that run row by row: leave it alone */
+    int32_t rows_done[${progress_count}];              /* how far the layers are between two rows; private */
 """)
 
 _INIT = """\

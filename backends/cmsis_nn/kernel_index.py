@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qutec.backends.cmsis_nn.head_calls import feature_kernel
+from qutec.backends.cmsis_nn.head_calls import feature_kernel, feature_row_kernels
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -27,7 +27,7 @@ from qutec.program import (
     RowRegion,
     Softmax,
 )
-from qutec.program.row_region import is_global_pool
+from qutec.program.row_stages import RowStage, row_stages
 
 __all__ = ["KERNEL_DIRECTORY", "kernel_files", "own_sources"]
 
@@ -113,6 +113,14 @@ def own_sources(folder: Path) -> list[str]:
     return sorted(name for name in names if _OWN_HEADERS & _with_includes([name], folder))
 
 
+def _row_sources(stage: RowStage) -> tuple[str, ...]:
+    if not stage.sums_bytes:
+        return _sources(stage.call)
+    if isinstance(stage.call, HeadFeatures):
+        return tuple(f"{name}.c" for name in feature_row_kernels(stage.call))
+    return ("qute_average_end_s8.c", "qute_average_row_s8.c")
+
+
 def _sources(call: Call) -> tuple[str, ...]:
     match call:
         case HeadFeatures():
@@ -120,8 +128,8 @@ def _sources(call: Call) -> tuple[str, ...]:
         case HeadLogits():
             return (f"qute_head_logits_s{call.input_bits}.c",)
         case RowRegion():
-            inner = {name for one in call.calls if not is_global_pool(one) for name in _sources(one)}
-            ends = ("qute_average_end_s8.c", "qute_average_row_s8.c")
-            return ("qute_rows.h", *sorted(inner), *(ends if is_global_pool(call.calls[-1]) else ()))
+            stages = row_stages(call.calls)
+            assert stages is not None
+            return ("qute_rows.h", *sorted({name for stage in stages for name in _row_sources(stage)}))
         case _:
             return _SOURCES.get(type(call), ())

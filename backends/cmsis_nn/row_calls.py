@@ -7,12 +7,17 @@ from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
+from qutec.backends.cmsis_nn.head_calls import feature_params, feature_row_kernels, row_axes, wide
 from qutec.backends.cmsis_nn.text import comment
 from qutec.program import (
+    Add,
     AvgPool2D,
     Call,
+    Concat,
     Conv2D,
+    Copy,
     DepthwiseConv2D,
+    HeadFeatures,
     InputRows,
     Lookup,
     MaxPool2D,
@@ -21,7 +26,7 @@ from qutec.program import (
     Tensor,
 )
 from qutec.program.row_layout import row_layout
-from qutec.program.row_schedule import RowStage
+from qutec.program.row_stages import RowStage, single_row
 
 __all__ = ["RegionWriter", "progress_count", "progress_parameter"]
 
@@ -33,16 +38,19 @@ _Window: TypeAlias = Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D
 
 def progress_parameter(call: Call) -> list[str]:
     """The parameter, besides the arena, of a call that is given the network's input row by row."""
-    return ["int32_t *rows_done"] if _takes_rows(call) else []
+    return ["int32_t *rows_done"] if isinstance(call, RowRegion) and _rows_of(call) is not None else []
 
 
 def progress_count(region: RowRegion) -> int:
     """How many numbers say how far a region is between two rows of the input, that of the input the first."""
-    return len(region.calls)
+    stages = row_layout(region).schedule.stages
+    return len(stages) + sum(1 for stage in stages if stage.sums_bytes)
 
 
-def _takes_rows(call: Call) -> bool:
-    return isinstance(call, RowRegion) and isinstance(call.calls[0], InputRows)
+def _rows_of(region: RowRegion) -> InputRows | None:
+    """The call of a region, its first, that takes in the network's input."""
+    first = region.calls[0]
+    return first if isinstance(first, InputRows) else None
 
 
 class RegionWriter:
@@ -57,64 +65,64 @@ class RegionWriter:
         self._address = address
         self._const = const_data
         self._layout = row_layout(region)
-        self._takes_rows = _takes_rows(region)
         self._stages = self._layout.schedule.stages
+        self._rows = _rows_of(region)
         self._maps = {tensor.buffer: f"map_{k}" for k, tensor in enumerate(self._all_maps())}
         self.functions: list[str] = []
         self.checks: list[tuple[str, int]] = []
 
     def write(self) -> str:
         """The body of the region's function."""
-        last = self._stages[-1]
-        lines = [*self._declarations(), ""]
+        rounds = self._layout.schedule.rounds
+        loop = f"for (int32_t round = 0; round < {rounds}; ++round)"
         turns = [
             f"    {line}"
             for number in self._region.order
             if not isinstance(self._stages[number].call, InputRows)
             for line in self._turn(number, self._stages[number])
         ]
-        if self._takes_rows:
-            lines += ["do", "{", *turns]
-            more = f"{self._done(self._stages[0])} == {self._stages[0].rows}"
-            lines.append(f"}} while ({more} && {self._done(last)} < {last.rows});")
-        else:
-            lines += [f"while ({self._done(last)} < {last.rows})", "{", *turns, "}"]
-        ends = []
-        if last.pools:
-            assert isinstance(last.call, AvgPool2D)
-            pixels = last.call.input_shape[1] * last.call.input_shape[2]
-            limits = f"{last.call.activation_min}, {last.call.activation_max}"
-            ends.append(
-                f"qute_average_end_s8(sums, {last.row_bytes}, {pixels}, {limits},"
-                f" {self._address(last.call.output)});"
-            )
-        if self._takes_rows:
-            first = self._maps[self._stages[0].call.output.buffer]
-            ends = [
-                f"if ({first}.done < {self._stages[0].rows})",
-                "{",
-                f"    (void)qute_rows_next(&{first}); /* makes room for the next row */",
-                "}",
-                *(["else", "{", *(f"    {line}" for line in ends), "}"] if ends else []),
-                *(f"rows_done[{n}] = {self._done(stage)};" for n, stage in enumerate(self._stages)),
-            ]
-        return "\n".join([*lines, *ends, "return ARM_CMSIS_NN_SUCCESS;"])
+        if self._rows is None:
+            return "\n".join([*self._declarations(), "", loop, "{", *turns, "}", _SUCCESS])
+        # One round for each row; what is left when the last is there runs to the end.
+        first, rows = self._maps[self._rows.output.buffer], self._rows.rows
+        lines = [
+            *self._declarations(),
+            f"const int32_t rounds = {first}.done < {rows} ? 1 : {rounds - rows + 1};",
+            "",
+            "for (int32_t round = 0; round < rounds; ++round)",
+            "{",
+            *turns,
+            "}",
+            f"if ({first}.done < {rows})",
+            "{",
+            f"    (void)qute_rows_next(&{first}); /* makes room for the next row */",
+            "}",
+            *self._progress(),
+        ]
+        return "\n".join([*lines, _SUCCESS])
+
+    def _progress(self) -> list[str]:
+        """Statements that keep how far each layer is until the next row of the input comes."""
+        done = [f"{self._maps[stage.call.output.buffer]}.done" for stage in self._stages]
+        taken = [f"taken_{number}" for number, stage in enumerate(self._stages) if stage.sums_bytes]
+        return [f"rows_done[{k}] = {value};" for k, value in enumerate([*done, *taken])]
 
     def _all_maps(self) -> list[Tensor]:
-        """The inputs of the region, then the maps that its calls make."""
-        made = [stage.call.output for stage in self._stages if not stage.pools]
-        return [*(() if self._takes_rows else self._region.reads), *made]
+        """The inputs of the region, then what its calls make."""
+        return [*self._arena_reads(), *(stage.call.output for stage in self._stages)]
+
+    def _arena_reads(self) -> list[Tensor]:
+        """What the region reads besides rows that the application makes."""
+        return [t for t in self._region.reads if self._rows is None or t.buffer != self._rows.input.buffer]
 
     def _declarations(self) -> list[str]:
         lines = []
         windows = {needed.buffer: needed for stage in self._stages for needed in stage.windows}
-        for tensor in () if self._takes_rows else self._region.reads:
+        for tensor in self._arena_reads():
             source = windows[tensor.buffer]
             values = f"{self._address(tensor)}, {source.row_bytes}, {source.rows}, 0, {source.rows}"
             lines.append(f"qute_rows {self._maps[tensor.buffer]} = {{{values}}};")
         for number, stage in enumerate(self._stages):
-            if stage.pools:
-                continue
             name = stage.call.output.buffer
             held = self._layout.schedule.held.get(name)
             if held is None:
@@ -122,59 +130,106 @@ class RegionWriter:
             else:
                 capacity = held.rows
                 place = "NULL" if held.within else plus("arena", self._base + self._layout.rows[name])
-            values = f"{place}, {stage.row_bytes}, {capacity}"
-            if self._takes_rows:
-                # Of the input there is one more: the row that the application has just written.
-                made = f"rows_done[{number}]{' + 1' if isinstance(stage.call, InputRows) else ''}"
-                begun = f"qute_rows_resumed({values}, {made})"
-            else:
-                begun = f"{{{values}, 0, 0}}"
+            begun = self._begun(number, f"{place}, {stage.row_bytes}, {capacity}")
             lines.append(f"qute_rows {self._maps[name]} = {begun};")
-        if self._layout.sums is not None:
-            place = plus("arena", self._base + self._layout.sums)
-            size = 4 * self._stages[-1].row_bytes
-            lines.append(f"int32_t *const sums = (int32_t *)(void *)({place});")
-            if self._takes_rows:
-                lines += [f"int32_t rows_summed = rows_done[{len(self._stages) - 1}];"]
-                lines += ["if (rows_done[0] == 0)", "{", f"    memset(sums, 0, {size});", "}"]
-            else:
-                lines += [f"memset(sums, 0, {size});", "int32_t rows_summed = 0;"]
+            if (sums := self._layout.sums[number]) is not None:
+                place = plus("arena", self._base + sums)
+                lines.append(f"int32_t *const sums_{number} = (int32_t *)(void *)({place});")
+                lines.append(f"int32_t taken_{number} = {self._taken_before(number)};")
+        cleared = [
+            f"memset(sums_{number}, 0, {stage.sums_bytes});"
+            for number, stage in enumerate(self._stages)
+            if stage.sums_bytes
+        ]
+        if cleared and self._rows is not None:
+            cleared = ["if (rows_done[0] == 0)", "{", *(f"    {line}" for line in cleared), "}"]
+        lines += cleared
         most = max(len(stage.windows) for stage in self._stages)
         return [*lines, f"qute_window {', '.join(f'window_{k}' for k in range(most))};"]
 
-    def _done(self, stage: RowStage) -> str:
-        return "rows_summed" if stage.pools else f"{self._maps[stage.call.output.buffer]}.done"
+    def _begun(self, number: int, values: str) -> str:
+        """The initial value of a map: nothing made, or as many rows as before this row of the input."""
+        if self._rows is None:
+            return f"{{{values}, 0, 0}}"
+        # Of the input there is one more: the row that the application has just written.
+        new = " + 1" if isinstance(self._stages[number].call, InputRows) else ""
+        return f"qute_rows_resumed({values}, rows_done[{number}]{new})"
+
+    def _taken_before(self, number: int) -> str:
+        if self._rows is None:
+            return "0"
+        position = sum(1 for stage in self._stages[:number] if stage.sums_bytes)
+        return f"rows_done[{len(self._stages) + position}]"
 
     def _turn(self, number: int, stage: RowStage) -> list[str]:
-        """The next row of one layer, if what it needs is there."""
-        done = self._done(stage)
-        is_last = number == len(self._stages) - 1 and not self._takes_rows
-        conditions = [] if is_last else [f"{done} < {stage.rows}"]
+        """The next step of one layer, if what it needs is there."""
+        turn = f"taken_{number}" if stage.sums_bytes else f"{self._maps[stage.call.output.buffer]}.done"
+        conditions = [f"{turn} < {stage.turns}"]
         for k, needed in enumerate(stage.windows):
             source = f"&{self._maps[needed.buffer]}, {needed.rows}"
             numbers = f"{needed.stride}, {needed.padding}, {needed.extent}"
-            conditions.append(f"qute_rows_window({source}, {done}, {numbers}, &window_{k})")
-        lines = [f"if ({conditions[0]}"]
-        lines += [f"    && {condition}" for condition in conditions[1:]]
+            conditions.append(f"qute_rows_window({source}, {turn}, {numbers}, &window_{k})")
+        lines = [f"if ({conditions[0]}", *(f"    && {condition}" for condition in conditions[1:])]
         lines[-1] += ")"
-        body = self._summed(stage) if stage.pools else self._called(number, stage)
-        return [*lines, "{", *(f"    {line}" for line in [*body, f"++{done};"]), "}"]
+        body = self._taken_in(number, stage) if stage.sums_bytes else self._called(number, stage)
+        return [*lines, "{", *(f"    {line}" for line in [*body, f"++{turn};"]), "}"]
 
-    def _summed(self, stage: RowStage) -> list[str]:
+    def _taken_in(self, number: int, stage: RowStage) -> list[str]:
+        """A row that goes into sums, and what is made of them when the last one is there."""
+        taken, sums = f"taken_{number}", f"sums_{number}"
+        target = self._maps[stage.call.output.buffer]
+        if isinstance(stage.call, HeadFeatures):
+            added, end = self._feature_sums(number, stage.call, taken, sums)
+        else:
+            added, end = self._pool_sums(stage, taken, sums)
+        is_last = f"{taken} == {stage.turns - 1}"
+        if stage.rows > 1:
+            is_last = f"{taken} % {stage.turns_each} == {stage.first_turns - 1}"
+        lines = [end]
+        if stage.rows > 1:
+            lines.append(f"memset({sums}, 0, {stage.sums_bytes});")
+        lines = [*self._claimed(stage), *lines, f"++{target}.done;"]
+        return [*added, f"if ({is_last})", "{", *(f"    {line}" for line in lines), "}"]
+
+    def _pool_sums(self, stage: RowStage, taken: str, sums: str) -> tuple[list[str], str]:
+        """Statements that add a row to the sums, and the one that makes the row of their means."""
         assert isinstance(stage.call, AvgPool2D)
-        return [f"qute_average_row_s8(window_0.rows, {stage.call.input_shape[2]}, {stage.row_bytes}, sums);"]
+        (kernel_h, kernel_w), (stride_h, stride_w) = stage.call.kernel, stage.call.stride
+        outputs, channels = stage.call.output_shape[2:]
+        sizes = f"{outputs}, {kernel_w}, {stride_w}, {channels}"
+        added = [f"qute_average_row_s8(window_0.rows, {sizes}, {sums});"]
+        if stage.rows > 1 and stride_h > kernel_h:
+            added = [f"if ({taken} % {stride_h} < {kernel_h})", "{", f"    {added[0]}", "}"]
+        limits = f"{stage.call.activation_min}, {stage.call.activation_max}"
+        place = f"qute_rows_next(&{self._maps[stage.call.output.buffer]})"
+        end = f"qute_average_end_s8({sums}, {stage.row_bytes}, {kernel_h * kernel_w}, {limits}, {place});"
+        return added, end
+
+    def _feature_sums(self, number: int, call: HeadFeatures, taken: str, sums: str) -> tuple[list[str], str]:
+        """Statements that add a row to the sums of all heads, and the one that makes features of them."""
+        row_kernel, end_kernel = feature_row_kernels(call)
+        params = feature_params(f"{self._index}_{number}", call, row_axes(call), self._const)
+        where = "window_0.count, window_0.above" if call.relu else taken
+        place = wide(f"qute_rows_next(&{self._maps[call.output.buffer]})", 16)
+        return (
+            [f"{row_kernel}(&{params}, window_0.rows, {where}, {sums});"],
+            f"{end_kernel}(&{params}.features, {sums}, {place});",
+        )
+
+    def _claimed(self, stage: RowStage) -> list[str]:
+        """Where a row is made in the place of another map's next row: its address now."""
+        name = stage.call.output.buffer
+        held = self._layout.schedule.held.get(name)
+        if held is None or held.within is None:
+            return []
+        return [f"{self._maps[name]}.memory = qute_rows_next(&{self._maps[held.within]});"]
 
     def _called(self, number: int, stage: RowStage) -> list[str]:
-        name = stage.call.output.buffer
-        target = self._maps[name]
-        lines = []
-        held = self._layout.schedule.held.get(name)
-        if held is not None and held.within is not None:
-            lines.append(f"{target}.memory = qute_rows_next(&{self._maps[held.within]});")
+        target = self._maps[stage.call.output.buffer]
         function = self._function(number, stage)
         windows = ", ".join(f"&window_{k}" for k in range(len(stage.windows)))
         return [
-            *lines,
+            *self._claimed(stage),
             f"if ({function}(arena, {windows}, qute_rows_next(&{target})) != ARM_CMSIS_NN_SUCCESS)",
             "{",
             "    return ARM_CMSIS_NN_ARG_ERROR;",
@@ -206,15 +261,21 @@ class RegionWriter:
                 return self._convolution(number, stage, stage.call)
             case AvgPool2D() | MaxPool2D():
                 return self._pool(number, stage, stage.call)
-            case InputRows():
-                raise AssertionError("the application makes these rows")
             case Lookup() as call:
                 table = self._const.array(f"table_{self._index}_{number}", call.table)
                 return [f"qute_lookup_s8(window_0->rows, {table}, output, {stage.row_bytes});", _SUCCESS]
             case Mul() as call:
                 return _returned(mul_call(call, *_OPERANDS, "output", stage.row_bytes))
-            case call:
+            case Add() as call:
                 return _returned(add_call(call, *_OPERANDS, "output", stage.row_bytes))
+            case Copy():
+                return self._copy(stage, stage.call)
+            case Concat():
+                return self._concat(stage, stage.call)
+            case HeadFeatures():
+                raise AssertionError("heads take in rows")
+            case InputRows():
+                raise AssertionError("the application makes these rows")
 
     def _convolution(self, number: int, stage: RowStage, call: Conv2D | DepthwiseConv2D) -> list[str]:
         stem = f"{self._index}_{number}"
@@ -266,6 +327,32 @@ class RegionWriter:
             f"return {function}(&context, &params, &input_dims, window_0->rows,",
             f"    &{kernel}, &{result}, output);",
         ]
+
+    def _copy(self, stage: RowStage, call: Copy) -> list[str]:
+        row = single_row(call, stage.rows)
+        assert row is not None
+        source = plus("window_0->rows", call.input.offset)
+        return [
+            f"static const int32_t dims[4] = {braces(row.dims)};",
+            f"static const int32_t input_strides[4] = {braces(row.input_strides)};",
+            f"static const int32_t output_strides[4] = {braces(row.output_strides)};",
+            f"qute_copy_s8({source}, dims, input_strides, output_strides, output);",
+            _SUCCESS,
+        ]
+
+    def _concat(self, stage: RowStage, call: Concat) -> list[str]:
+        lines = []
+        offset, pixel, pixels = 0, sum(call.inner), call.outer // stage.rows
+        for k, inner in enumerate(call.inner):
+            target = plus("output", offset)
+            lines += [
+                f"for (int32_t pixel = 0; pixel < {pixels}; ++pixel)",
+                "{",
+                f"    memcpy({target} + pixel * {pixel}, window_{k}->rows + pixel * {inner}, {inner});",
+                "}",
+            ]
+            offset += inner
+        return [*lines, _SUCCESS]
 
     def _prologue(self, number: int, kind: str, params: str, call: _Window) -> list[str]:
         """Scratch, the parameters with the padding above this window, and the window's size."""

@@ -32,5 +32,5 @@ def _needed(calls: Sequence[Call], last: int) -> set[int]:
     for i in range(last, -1, -1):
         if i in found:
             buffers = {tensor.buffer for tensor in calls[i].reads}
-            found |= {j for j in range(i) if calls[j].writes.buffer in buffers}
+            found |= {j for j in range(i) if any(tensor.buffer in buffers for tensor in calls[j].writes)}
     return found

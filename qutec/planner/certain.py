@@ -44,7 +44,7 @@ def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
     ancestors, descendants = _reach(flow)
     users, writers = _masks(flow)
     for call in range(flow.calls):
-        target = flow.writes[call]
+        targets = flow.writes[call]
         later = descendants[call]
         before = [
             b
@@ -52,18 +52,17 @@ def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
             if (flow.is_input[b] or writers[b] & ancestors[call])
             and (flow.held[b] or users[b] & (later | 1 << call))
         ]
-        live = sorted({*before, target})
+        live = sorted({*before, *targets})
         near = {
             pair.source: pair
             for pair in flow.near[call]
-            if not flow.held[pair.source] and not users[pair.source] & later and target not in before
+            if not flow.held[pair.source] and not users[pair.source] & later and pair.target not in before
         }
         for i, j in combinations(live, 2):
-            source = i if j == target else j if i == target else None
-            if source is None or source not in near:
+            pair = near[i] if i in near and near[i].target == j else near.get(j)
+            if pair is None or {pair.source, pair.target} != {i, j}:
                 apart(i, j)
                 continue
-            pair = near[source]
             high, low = max(i, j), min(i, j)
             if high == pair.source:
                 exclude(high, low, pair.below, pair.above)
@@ -134,7 +133,8 @@ def _masks(flow: Flow) -> tuple[list[int], list[int]]:
     """The calls that use each buffer, and those that write it."""
     users, writers = [0] * len(flow.sizes), [0] * len(flow.sizes)
     for call in range(flow.calls):
-        for buffer in {*flow.reads[call], flow.writes[call]}:
+        for buffer in {*flow.reads[call], *flow.writes[call]}:
             users[buffer] |= 1 << call
-        writers[flow.writes[call]] |= 1 << call
+        for buffer in flow.writes[call]:
+            writers[buffer] |= 1 << call
     return users, writers

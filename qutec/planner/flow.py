@@ -52,8 +52,8 @@ class Flow:
     """Whether the caller reads the buffer after the last call (or wants its input back)."""
     reads: tuple[tuple[int, ...], ...]
     """The buffers that each call reads, without repetition."""
-    writes: tuple[int, ...]
-    """The buffer that each call writes."""
+    writes: tuple[tuple[int, ...], ...]
+    """The buffers that each call writes, without repetition."""
     scratch: tuple[int, ...]
     before: tuple[tuple[int, ...], ...]
     """The calls that each call needs done."""
@@ -103,7 +103,9 @@ def build_flow(
     number = {name: i for i, name in enumerate(used)}
     buffers = [program.buffers[name] for name in used]
     reads = tuple(_arena_reads(program, call, number) for call in program.calls)
-    writes = tuple(number[call.writes.buffer] for call in program.calls)
+    writes = tuple(
+        tuple(dict.fromkeys(number[tensor.buffer] for tensor in call.writes)) for call in program.calls
+    )
     _check_written(program, buffers, reads, writes, held)
     return Flow(
         names=tuple(used),
@@ -142,14 +144,15 @@ def _used(program: Program, held: set[str]) -> list[str]:
     """The buffers that take arena, in program order."""
     touched = set(held)
     for i, call in enumerate(program.calls):
-        for tensor in (*call.reads, call.writes):
+        for tensor in (*call.reads, *call.writes):
             if tensor.buffer not in program.buffers:
                 raise PlanError(
                     f"{call.name} uses the buffer {tensor.buffer}, which the program does not have"
                 )
             touched.add(tensor.buffer)
-        if not program.buffers[call.writes.buffer].in_arena:
-            raise PlanError(f"call {i} ({call.name}) writes {call.writes.buffer}, which is not in the arena")
+        for tensor in call.writes:
+            if not program.buffers[tensor.buffer].in_arena:
+                raise PlanError(f"call {i} ({call.name}) writes {tensor.buffer}, which is not in the arena")
     return [b.name for b in program.arena_buffers() if b.name in touched or b.kind is BufferKind.INPUT]
 
 
@@ -162,7 +165,7 @@ def _check_written(
     program: Program,
     buffers: Sequence[Buffer],
     reads: Sequence[tuple[int, ...]],
-    writes: Sequence[int],
+    writes: Sequence[tuple[int, ...]],
     held: set[str],
 ) -> None:
     written = {i for i, buffer in enumerate(buffers) if buffer.kind is BufferKind.INPUT}
@@ -170,7 +173,7 @@ def _check_written(
         for b in reads[i]:
             if b not in written:
                 raise PlanError(f"call {i} ({call.name}) reads {buffers[b].name} before any call wrote it")
-        written.add(writes[i])
+        written.update(writes[i])
     for i, buffer in enumerate(buffers):
         if buffer.name in held and i not in written:
             raise PlanError(f"the caller reads {buffer.name} before any call wrote it")
@@ -179,7 +182,7 @@ def _check_written(
 def _predecessors(
     program: Program,
     reads: Sequence[tuple[int, ...]],
-    writes: Sequence[int],
+    writes: Sequence[tuple[int, ...]],
     buffers: Sequence[Buffer],
 ) -> tuple[tuple[int, ...], ...]:
     before: list[set[int]] = [set() for _ in program.calls]
@@ -190,10 +193,10 @@ def _predecessors(
         for b in reads[i]:
             before[i].update(w for w in writers[b] if regions.meet(b, buffers, w, i))
             readers[b].append(i)
-        b = writes[i]
-        earlier = {*writers[b], *readers[b]} - {i}
-        before[i].update(k for k in earlier if regions.meet(b, buffers, k, i))
-        writers[b].append(i)
+        for b in writes[i]:
+            earlier = {*writers[b], *readers[b]} - {i}
+            before[i].update(k for k in earlier if regions.meet(b, buffers, k, i))
+            writers[b].append(i)
     for i, call in enumerate(program.calls):
         if isinstance(call, ExitCheck):
             # An inference may end here: what an exit needs stays before it, what it does not stays behind.
@@ -214,8 +217,8 @@ class _Regions:
         self._program = program
         self._writers: dict[str, int] = {}
         for call in program.calls:
-            name = call.writes.buffer
-            self._writers[name] = self._writers.get(name, 0) + 1
+            for name in {tensor.buffer for tensor in call.writes}:
+                self._writers[name] = self._writers.get(name, 0) + 1
         self._touched: dict[tuple[int, str], Indices] = {}
 
     def meet(self, b: int, buffers: Sequence[Buffer], one: int, other: int) -> bool:
@@ -234,8 +237,11 @@ class _Regions:
                 for k, tensor in enumerate(call.reads)
                 if tensor.buffer == name
             ]
-            if call.writes.buffer == name:
-                parts.append(call.written_region() + call.writes.offset)
+            parts += [
+                call.written_region(k) + tensor.offset
+                for k, tensor in enumerate(call.writes)
+                if tensor.buffer == name
+            ]
             self._touched[i, name] = np.concatenate(parts)
         return self._touched[i, name]
 
@@ -248,16 +254,20 @@ def _near(
     core: Core | None,
     granule: int,
 ) -> tuple[Nearness, ...]:
-    """What the output of a call may overlap: at most one entry for each buffer that it reads."""
-    if sharing is Sharing.NONE or not call.reads:
+    """What the output of a call may overlap: at most one entry for each buffer that it reads.
+
+    Nothing where a call has several outputs: then no order of its accesses is known.
+    """
+    if sharing is Sharing.NONE or not call.reads or len(call.writes) != 1:
         return ()
     found: dict[int, Nearness] = {}
-    target = number[call.writes.buffer]
+    (written,) = call.writes
+    target = number[written.buffer]
     for tensor, distance in zip(call.reads, safe_overlap(call, core), strict=True):
         source = number.get(tensor.buffer)
         if source is None or source == target:
             continue
-        near = _between(source, target, tensor, call.writes, distance, buffers, granule)
+        near = _between(source, target, tensor, written, distance, buffers, granule)
         if source in found:
             other = found[source]
             near = Nearness(source, target, max(near.below, other.below), max(near.above, other.above))

@@ -24,7 +24,7 @@ from qutec.program import (
     Program,
     Tensor,
 )
-from qutec.program.row_schedule import row_stages
+from qutec.program.row_stages import row_stages
 
 __all__ = ["no_rows", "with_input_rows"]
 
@@ -76,31 +76,29 @@ def no_rows(program: Program) -> UnsupportedModelError:
 
 def _rows_of(program: Program, port: Port) -> tuple[int, int]:
     """How many rows the input has, and bytes of a row, by the first layer that slides a window over it."""
-    readers = [call for call in program.calls if port.tensor.buffer in {t.buffer for t in call.reads}]
-    size = program.buffers[port.tensor.buffer].bytes
-    alike = {port.tensor.buffer}
+    name = port.tensor.buffer
+    size = program.buffers[name].bytes
+    alike = {name}
     for call in program.calls:
         sources = {tensor.buffer for tensor in call.reads}
         if isinstance(call, _Window) and sources <= alike:
             _, rows, width, channels = call.input_shape
             if rows == 1:
-                raise UnsupportedModelError(
-                    f"--stream-input: the input '{port.name}' is a map of one row of {size:,} bytes (layers in "
-                    "one dimension run along a row), so handing in rows would save nothing"
-                )
+                break
             return rows, width * channels
-        if sources & alike and row_stages([_as_rows(size, port.tensor, call), call]) is not None:
-            alike.add(call.writes.buffer)
-    found = " and ".join(map(_described, readers)) or "no layer"
+        if sources & alike and row_stages([_as_one_row(size, call), call]) is not None:
+            alike |= {tensor.buffer for tensor in call.writes}
+    shape = " x ".join(map(str, port.logical_shape))
+    readers = [_described(call) for call in program.calls if name in {t.buffer for t in call.reads}]
     raise UnsupportedModelError(
-        f"--stream-input: the input '{port.name}' is no map whose rows could be handed in: no convolution or "
-        f"pool slides over it, {found} reads it"
+        "--stream-input needs an input that is a map of several rows, with convolutions or pools over it; "
+        f"'{port.name}' ({shape}) is read by {' and '.join(readers) or 'no layer'}"
     )
 
 
-def _as_rows(size: int, tensor: Tensor, call: Call) -> InputRows:
-    """Elementwise calls take any rows; here the whole as one."""
-    source = next((t for t in call.reads), tensor)
+def _as_one_row(size: int, call: Call) -> InputRows:
+    """What an elementwise call reads as a single row: it takes rows of any size."""
+    source = call.reads[0]
     return InputRows("", source, source, 1, size)
 
 

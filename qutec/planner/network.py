@@ -10,6 +10,7 @@ asked for: `Goal.SRAM` makes the arena as small as they can, and then leaves out
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
@@ -106,13 +107,15 @@ def plan_network(
         flow = flow_of(program, scratch, Sharing.OVERLAP)
         return _Candidate(program, tuple(scratch), solve(flow, effort, enough))
 
-    best = solved(program, scratch, effort.share(0.5))
+    best = whole = solved(program, scratch, effort.share(0.5))
     techniques.append(_technique("overlap", best.solution))
+    # In the order that needs least, branches of an exit stand where they leave the trunk.
+    ordered, sizes = _in_order(program, scratch, whole.solution.order)
     if program.input_rows is not None:
-        first = cheapest_regions(program, scratch, None)
+        first = cheapest_regions(ordered, sizes, None)
         if first is None:
             raise no_rows(program)
-        best = solved(*with_regions(program, scratch, first.regions), effort.share(0.5))
+        best = solved(*with_regions(ordered, sizes, first.regions), effort.share(0.5))
         techniques.append(_technique("streamed input", best.solution))
     fits = arena_limit is not None and best.solution.arena_bytes <= arena_limit
     if goal is Goal.SRAM or (arena_limit is not None and not fits):
@@ -122,8 +125,8 @@ def plan_network(
             best = moved
             techniques.append(_technique("moves", best.solution))
         if goal is Goal.SRAM or best.solution.arena_bytes > (arena_limit or 0):
-            chosen = _regions(program, scratch, arena_limit if goal is Goal.SPEED else None)
-            streamed = solved(*with_regions(program, scratch, chosen), effort.share(0.5)) if chosen else best
+            chosen = _regions(ordered, sizes, arena_limit if goal is Goal.SPEED else None)
+            streamed = solved(*with_regions(ordered, sizes, chosen), effort.share(0.5)) if chosen else best
             if streamed.solution.arena_bytes < best.solution.arena_bytes:
                 best = streamed
                 techniques.append(_technique("row by row", best.solution))
@@ -194,7 +197,7 @@ def _movable(flow: Flow) -> list[str]:
     """Buffers that overlap what they are made from and what is made from them, the largest first."""
     sources = {near.source for pairs in flow.near for near in pairs if near.below < flow.sizes[near.source]}
     targets = {near.target for pairs in flow.near for near in pairs}
-    writers = [flow.writes.count(b) for b in range(len(flow.sizes))]
+    writers = Counter(b for written in flow.writes for b in written)
     found = [b for b in sources & targets if writers[b] == 1 and not flow.held[b] and not flow.is_input[b]]
     return [flow.names[b] for b in sorted(found, key=lambda b: (-flow.sizes[b], b))]
 
@@ -210,8 +213,7 @@ def _with_moves(
     for call, size in zip(program.calls, scratch, strict=True):
         calls.append(_reading(call, new_name))
         sizes.append(size)
-        name = call.writes.buffer
-        if name in names:
+        for name in (tensor.buffer for tensor in call.writes if tensor.buffer in names):
             moved = f"{name}.moved"
             buffers[moved] = Buffer(moved, buffers[name].bytes, BufferKind.INTERNAL)
             calls.append(Move(f"{call.name}.move", Tensor(name), Tensor(moved), buffers[name].bytes))
@@ -229,7 +231,7 @@ def _reading(call: Call, new_name: dict[str, str]) -> Call:
     changes: dict[str, Any] = {}
     for field in fields(call):
         value = getattr(call, field.name)
-        if value is call.writes:
+        if any(value is tensor for tensor in call.writes):
             continue
         if isinstance(value, Tensor):
             changes[field.name] = renamed(value)

@@ -61,9 +61,9 @@ def lifetimes(flow: Flow, order: Sequence[int]) -> list[tuple[int, int]]:
     first = [-1 if is_input else flow.calls for is_input in flow.is_input]
     last = [0 if is_input else -1 for is_input in flow.is_input]
     for position, call in enumerate(order):
-        target = flow.writes[call]
-        first[target] = min(first[target], position)
-        for buffer in (*flow.reads[call], target):
+        for target in flow.writes[call]:
+            first[target] = min(first[target], position)
+        for buffer in (*flow.reads[call], *flow.writes[call]):
             last[buffer] = max(last[buffer], position)
     last = [flow.calls if held else end for held, end in zip(flow.held, last, strict=True)]
     return list(zip(first, last, strict=True))

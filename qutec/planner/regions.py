@@ -1,20 +1,24 @@
 """Which layers run row by row: the cuts of a network, and the regions between them.
 
-A cut is a place in the order of calls where one buffer alone is live. Between two cuts the calls may run as
-one region (`qutec.program.RowRegion`), which then needs its input, its output and the rows that it holds;
-nothing else is live there. So the peak of a network is the largest of its segments', and the best choice of
-segments is a shortest path over the cuts: for the smallest arena that whose largest segment is smallest, for
-a given limit that which costs least among those whose segments all fit.
+A cut is a place in the order of calls. The calls between two cuts may run as one region
+(`qutec.program.RowRegion`), which then needs its inputs, its outputs, the rows that it holds, and whatever
+else is live there. Calls between them that cannot run row by row, such as the dense layer of an exit, run
+behind the region where nothing in it waits for them. What is live at a cut does not depend on the segments,
+so the peak of a network is the largest of its segments', and the best choice of segments is a shortest path
+over the cuts: for the smallest arena that whose largest segment is smallest, for a given limit that which
+costs least among those whose segments all fit.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qutec.program import BufferKind, Call, InputRows, Program, RowRegion
+from qutec.program import BufferKind, Call, ExitCheck, InputRows, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
-from qutec.program.row_schedule import row_schedule, row_stages
+from qutec.program.row_schedule import row_schedule
+from qutec.program.row_stages import row_stage
 
 __all__ = ["Segmentation", "cheapest_regions", "smallest_regions", "with_regions"]
 
@@ -22,6 +26,8 @@ _CALL_COST = 150
 """Instructions, about, of one more call of a kernel: what it prepares, and what asks for it."""
 _MOVE_COST = 0.6
 """Instructions, about, for each byte that moves up when a row goes."""
+_MOST_CUTS = 24
+"""Places that are looked at: the number of segments grows with the square."""
 
 
 @dataclass(frozen=True)
@@ -88,91 +94,123 @@ def _best(
 
 
 def _segments(program: Program, scratch: Sequence[int]) -> list[_Segment]:
-    cuts = _cuts(program)
+    lives = _Lives(program)
+    cuts = _cuts(program, lives)
     found: list[_Segment] = []
     for a, first in enumerate(cuts[:-1]):
-        if not any(isinstance(call, InputRows) for call in program.calls[first : cuts[a + 1]]):
-            peak = _layerwise_peak(program, scratch, first, cuts[a + 1])
+        calls = program.calls[first : cuts[a + 1]]
+        if not any(isinstance(call, InputRows) for call in calls):
+            peak = lives.peak(calls, scratch[first : cuts[a + 1]], first, cuts[a + 1])
             found.append(_Segment(first, cuts[a + 1], False, peak, 0.0))
         for end in cuts[a + 1 :]:
-            region = _region(program, scratch, first, end)
-            if region is not None:
-                places = [program.buffers[t.buffer] for t in (*region.reads, region.writes)]
-                ends = [place.bytes for place in places if place.in_arena]
-                layout = row_layout(region)
-                found.append(_Segment(first, end, True, sum(ends) + layout.bytes, _cost(region)))
+            found_region = _region(program, scratch, first, end)
+            if found_region is not None:
+                region, behind = found_region
+                calls = (region, *(program.calls[i] for i in behind))
+                sizes = [row_layout(region).bytes, *(scratch[i] for i in behind)]
+                found.append(_Segment(first, end, True, lives.peak(calls, sizes, first, end), _cost(region)))
     return found
 
 
-def _cuts(program: Program) -> list[int]:
-    """Places in the order of calls before which at most one buffer is live, and both ends of the order."""
-    born: dict[str, int] = {}
-    dies: dict[str, int] = {}
-    for port in program.inputs:
-        born[port.tensor.buffer] = -1
-    for i, call in enumerate(program.calls):
-        for tensor in call.reads:
-            dies[tensor.buffer] = i
-        born.setdefault(call.writes.buffer, i)
-        dies[call.writes.buffer] = max(dies.get(call.writes.buffer, i), i)
-    for name, buffer in program.buffers.items():
-        if buffer.kind is BufferKind.OUTPUT:
-            dies[name] = len(program.calls)
-    cuts = [0]
-    for place in range(1, len(program.calls)):
-        live = [n for n, start in born.items() if start < place <= dies.get(n, -1)]
-        if len(live) <= 1:
-            cuts.append(place)
-    return [*cuts, len(program.calls)]
+class _Lives:
+    """What is live between the calls of a program, in its order."""
+
+    def __init__(self, program: Program) -> None:
+        self._bytes = {buffer.name: buffer.bytes for buffer in program.arena_buffers()}
+        self.calls = len(program.calls)
+        born = {port.tensor.buffer: -1 for port in program.inputs}
+        dies: dict[str, int] = {}
+        for i, call in enumerate(program.calls):
+            for tensor in (*call.reads, *call.writes):
+                dies[tensor.buffer] = i
+            for tensor in call.writes:
+                born.setdefault(tensor.buffer, i)
+        dies |= {b.name: self.calls for b in program.arena_buffers() if b.kind is BufferKind.OUTPUT}
+        self._span = {name: (born[name], dies.get(name, 0)) for name in self._bytes if name in born}
+
+    def before(self, place: int) -> set[str]:
+        """The buffers that are live before call `place`."""
+        return {name for name, (born, dies) in self._span.items() if born < place <= dies}
+
+    def bytes_before(self, place: int) -> int:
+        return sum(self._bytes[name] for name in self.before(place))
+
+    def peak(self, calls: Sequence[Call], scratch: Sequence[int], first: int, end: int) -> int:
+        """Bytes that these calls, which stand for those from `first` to `end`, need in their order."""
+        kept = self.before(end)
+        live = self.before(first)
+        uses = [{t.buffer for t in (*call.reads, *call.writes) if t.buffer in self._bytes} for call in calls]
+        peak = 0
+        for i, size in enumerate(scratch):
+            live |= uses[i]
+            peak = max(peak, sum(self._bytes[name] for name in live) + size)
+            live &= kept.union(*uses[i + 1 :])
+        return peak
 
 
-def _region(program: Program, scratch: Sequence[int], first: int, end: int) -> RowRegion | None:
-    """The calls from `first` to `end` as a region; None where they cannot be one."""
+def _cuts(program: Program, lives: _Lives) -> list[int]:
+    """Places in the order of calls, both ends among them; of very many those where least is live.
+
+    One is behind the last call that reads the rows of a streamed input: where the first region may end.
+    """
+    inner = sorted(range(1, lives.calls), key=lambda place: (lives.bytes_before(place), place))
+    taken = program.input_rows
+    readers = [i for i, call in enumerate(program.calls, 1) if taken and taken.output in call.reads]
+    return sorted({0, lives.calls, *inner[:_MOST_CUTS], *readers[-1:]})
+
+
+def _region(
+    program: Program, scratch: Sequence[int], first: int, end: int
+) -> tuple[RowRegion, tuple[int, ...]] | None:
+    """Of the calls from `first` to `end` those that run row by row, and the numbers of those behind them.
+
+    None where there are no two such calls, or the first or the last is none, so that a smaller segment does
+    as well; where an exit lies between, since what follows it must not run before it.
+    """
     calls = program.calls[first:end]
-    if len(calls) < 2 or row_stages(calls) is None:
+    if any(isinstance(call, ExitCheck) for call in calls):
         return None
-    name = f"{calls[0].name} .. {calls[-1].name}"
-    inner = {call.writes.buffer for call in calls[:-1]}
-    others = (*program.calls[:first], *program.calls[end:])
-    outside = {tensor.buffer for call in others for tensor in (*call.reads, call.writes)}
-    held = {b.name for b in program.buffers.values() if b.kind is not BufferKind.INTERNAL}
-    constant = {b.name for b in program.buffers.values() if b.kind is BufferKind.CONSTANT}
-    reads = {t.buffer for call in calls for t in call.reads}
-    if inner & (outside | held) or reads & constant or len(inner) != len(calls) - 1:
+    writers = Counter(tensor.buffer for call in program.calls for tensor in call.writes)
+    kinds = {buffer.name: buffer.kind for buffer in program.buffers.values()}
+    rows_of: dict[str, tuple[int, int]] = {}
+    inside: list[int] = []
+    behind: list[int] = []
+    waiting: set[str] = set()
+    for i, call in enumerate(calls, first):
+        read = {tensor.buffer for tensor in call.reads}
+        alone = all(writers[t.buffer] == 1 and kinds[t.buffer] is not BufferKind.INPUT for t in call.writes)
+        arena = all(kinds[name] is not BufferKind.CONSTANT for name in read)
+        if alone and arena and not read & waiting and row_stage(call, rows_of) is not None:
+            inside.append(i)
+        else:
+            behind.append(i)
+            waiting |= {tensor.buffer for tensor in call.writes}
+    if len(inside) < 2 or inside[0] != first or inside[-1] != end - 1:
         return None
-    region = RowRegion(name, tuple(calls), tuple(scratch[first:end]))  # type: ignore[arg-type]
+    chosen = tuple(program.calls[i] for i in inside)
+    made = {call.writes[0].buffer for call in chosen}
+    others = (call for i, call in enumerate(program.calls) if i not in set(inside))
+    wanted = {tensor.buffer for call in others for tensor in call.reads}
+    wanted |= {port.tensor.buffer for port in program.outputs}
+    outputs = {name for name in made if name in wanted or kinds[name] is not BufferKind.INTERNAL}
+    if any(isinstance(call, InputRows) and call.output.buffer in outputs for call in chosen):
+        # Somebody reads the input after the region: all of it would be held.
+        return None
+    name = f"{chosen[0].name} .. {chosen[-1].name}"
+    region = RowRegion(name, chosen, tuple(scratch[i] for i in inside), frozenset(outputs))  # type: ignore[arg-type]
     try:
-        return best_turns(region)
+        return best_turns(region), tuple(behind)
     except ValueError:
         return None
 
 
-def _layerwise_peak(program: Program, scratch: Sequence[int], first: int, end: int) -> int:
-    """Bytes of the calls between two cuts, in order, buffers whole."""
-    calls = program.calls[first:end]
-    last_use: dict[str, int] = {}
-    for i, call in enumerate(calls):
-        for tensor in (*call.reads, call.writes):
-            last_use[tensor.buffer] = i
-    last_use[calls[-1].writes.buffer] = len(calls)
-    live: set[str] = set()
-    peak = 0
-    for i, call in enumerate(calls):
-        live |= {t.buffer for t in (*call.reads, call.writes)}
-        places = (program.buffers[name] for name in live)
-        held = sum(buffer.bytes for buffer in places if buffer.in_arena)
-        peak = max(peak, held + scratch[first + i])
-        live = {name for name in live if last_use[name] > i}
-    return peak
-
-
 def _cost(region: RowRegion) -> float:
     schedule = row_schedule(region)
-    calls = sum(stage.rows for stage in schedule.stages)
-    moved = sum(
-        (schedule.held[stage.call.output.buffer].rows - 1) * stage.row_bytes * stage.rows
-        for stage in schedule.stages[:-1]
-    )
+    calls = sum(stage.turns for stage in schedule.stages)
+    moved = 0
+    for stage in schedule.stages:
+        held = schedule.held.get(stage.call.output.buffer)
+        moved += (held.rows - 1) * stage.row_bytes * stage.rows if held is not None else 0
     return _CALL_COST * calls + _MOVE_COST * moved
 
 
@@ -189,10 +227,11 @@ def with_regions(
         sizes += scratch[place:first]
         place = end
         if first < end:
-            region = _region(program, scratch, first, end)
-            assert region is not None
-            calls.append(region)
-            sizes.append(row_layout(region).bytes)
+            found = _region(program, scratch, first, end)
+            assert found is not None
+            region, behind = found
+            calls += [region, *(program.calls[i] for i in behind)]
+            sizes += [row_layout(region).bytes, *(scratch[i] for i in behind)]
             for name in region.inner_buffers:
                 del buffers[name]
     return replace(program, calls=tuple(calls), buffers=buffers), tuple(sizes)

@@ -44,9 +44,10 @@ class States:
         users = [0] * len(flow.sizes)
         writers = [0] * len(flow.sizes)
         for call in range(flow.calls):
-            for buffer in {*flow.reads[call], flow.writes[call]}:
+            for buffer in {*flow.reads[call], *flow.writes[call]}:
                 users[buffer] |= 1 << call
-            writers[flow.writes[call]] |= 1 << call
+            for buffer in flow.writes[call]:
+                writers[buffer] |= 1 << call
         self._users, self._writers = users, writers
         self._sizes = [flow.padded(size) for size in flow.sizes]
 
@@ -81,24 +82,22 @@ class States:
     def need(self, state: int, live: int, call: int) -> tuple[int, int]:
         """What a call needs, and what is live after it; `live` is what is live before it."""
         after = state | 1 << call
-        target = self.flow.writes[call]
-        is_first = not self.is_live(target, state)
-        during = live + (self._sizes[target] if is_first else 0)
-        dying = [b for b in self.flow.reads[call] if b != target and not self.is_live(b, after)]
-        need = call_need(self.flow, during, call, dying, is_first)
+        targets = self.flow.writes[call]
+        begun = [b for b in targets if not self.is_live(b, state)]
+        during = live + sum(self._sizes[b] for b in begun)
+        dying = [b for b in self.flow.reads[call] if b not in targets and not self.is_live(b, after)]
+        need = call_need(self.flow, during, call, dying, len(begun) == len(targets))
         left = during - sum(self._sizes[b] for b in dying)
-        if not self.is_live(target, after):
-            left -= self._sizes[target]
+        left -= sum(self._sizes[b] for b in targets if not self.is_live(b, after))
         if state == 0:
-            unread = (b for b, is_input in enumerate(self.flow.is_input) if is_input and b != target)
+            unread = (b for b, is_input in enumerate(self.flow.is_input) if is_input and b not in targets)
             left -= sum(self._sizes[b] for b in unread if b not in dying and not self.is_live(b, after))
         return need, left
 
     def writes_alone(self, call: int) -> bool:
-        """Whether no other call writes into this call's output."""
-        return (
-            self._writers[self.flow.writes[call]] == 1 << call
-            and not self.flow.is_input[self.flow.writes[call]]
+        """Whether no other call writes into this call's outputs."""
+        return all(
+            self._writers[b] == 1 << call and not self.flow.is_input[b] for b in self.flow.writes[call]
         )
 
 
@@ -135,7 +134,7 @@ def _least(flow: Flow) -> int:
         sum(size for size, held in zip(sizes, flow.held, strict=True) if held),
     ]
     for call in range(flow.calls):
-        used = {*flow.reads[call], flow.writes[call]}
+        used = {*flow.reads[call], *flow.writes[call]}
         live = sum(sizes[b] for b in used)
         moments.append(call_need(flow, live, call, flow.reads[call], True))
     return max(moments)
@@ -155,8 +154,7 @@ def _greedy(flow: Flow) -> tuple[int, ...]:
     begun = list(flow.is_input)
 
     def added(call: int) -> int:
-        target = flow.writes[call]
-        grows = 0 if begun[target] else flow.padded(flow.sizes[target])
+        grows = sum(flow.padded(flow.sizes[b]) for b in flow.writes[call] if not begun[b])
         ends = (b for b in flow.reads[call] if len(users[b]) == 1 and not flow.held[b])
         return grows - sum(flow.padded(flow.sizes[b]) for b in ends)
 
@@ -170,7 +168,8 @@ def _greedy(flow: Flow) -> tuple[int, ...]:
             continue
         placed[call] = True
         order.append(call)
-        begun[flow.writes[call]] = True
+        for buffer in flow.writes[call]:
+            begun[buffer] = True
         for buffer in flow.reads[call]:
             users[buffer].discard(call)
             if len(users[buffer]) == 1:

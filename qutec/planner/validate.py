@@ -24,6 +24,9 @@ __all__ = ["validate_plan"]
 
 _Stamps: TypeAlias = npt.NDArray[np.int64]
 
+_Touched: TypeAlias = tuple[Tensor, Indices]
+"""A tensor, and the bytes of its buffer that a call reads or writes."""
+
 _NEVER = 0
 
 
@@ -52,19 +55,17 @@ def validate_plan(program: Program, scratch: Sequence[int], plan: Plan, core: Co
 
 
 def _check_rows_of_input(program: Program) -> None:
-    """A streamed input is read by one call, which is the first of a region that runs before all others."""
+    """A streamed input is read by one call, the first in turn of a region that runs before all others."""
     streamed = {buffer.name for buffer in program.buffers.values() if buffer.kind is BufferKind.STREAMED}
-    readers = [call for call in program.calls for tensor in call.reads if tensor.buffer in streamed]
     if not streamed:
         return
     first = program.calls[0]
-    inside = [call for call in first.calls if streamed & {t.buffer for t in call.reads}] if (
-        isinstance(first, RowRegion)
-    ) else []
-    if len(streamed) > 1 or readers != [first] or len(inside) != 1 or not isinstance(first, RowRegion):
-        raise PlanError(f"rows of {', '.join(sorted(streamed))} are not taken in once by the first call alone")
+    readers = [call for call in program.calls if streamed & {tensor.buffer for tensor in call.reads}]
+    if len(streamed) > 1 or readers != [first] or not isinstance(first, RowRegion):
+        raise PlanError(f"rows of {', '.join(sorted(streamed))} are not taken in by the first call alone")
+    inside = [call for call in first.calls if streamed & {tensor.buffer for tensor in call.reads}]
     call = inside[0]
-    if not isinstance(call, InputRows) or first.order[0] != first.calls.index(call):
+    if len(inside) > 1 or not isinstance(call, InputRows) or first.order[0] != first.calls.index(call):
         raise PlanError(f"{call.name} reads {call.reads[0].buffer}, which is handed in row by row")
     if call.rows * call.row_bytes != program.buffers[call.input.buffer].bytes:
         raise PlanError(f"{call.name} takes {call.rows} rows of {call.row_bytes} bytes, not the whole input")
@@ -151,17 +152,21 @@ class _Replay:
     def run(self, i: int) -> None:
         call = self._program.calls[i]
         who = f"call {i} ({call.name})"
-        output = call.writes
-        written = self._region(who, output, call.written_region())
+        written = [(t, self._region(who, t, call.written_region(k))) for k, t in enumerate(call.writes)]
         read = [(t, self._region(who, t, call.read_region(k))) for k, t in enumerate(call.reads)]
         for tensor, region in read:
             if not self._is_outside(tensor.buffer):
                 self._read(who, tensor.buffer, region)
-        if self._is_outside(output.buffer):
-            raise PlanError(f"{who} writes {output.buffer}, which is not in the arena")
-        self._check_scratch(i, who, read, written)
-        self._check_overlap(i, who, read, written)
-        self._write(who, output.buffer, written, i + 2)
+        for output, _ in written:
+            if self._is_outside(output.buffer):
+                raise PlanError(f"{who} writes {output.buffer}, which is not in the arena")
+        self._check_scratch(i, who, [*read, *written])
+        if len(written) == 1:
+            self._check_overlap(i, who, read, *written[0])
+        else:
+            self._check_apart(who, read, written)
+        for output, region in written:
+            self._write(who, output.buffer, region, i + 2)
 
     def read_outputs(self) -> None:
         """The caller reads every output port; whatever else was written to an output must be there too."""
@@ -243,15 +248,13 @@ class _Replay:
             return f"the caller's {name}"
         return f"{name} written by call {write - 2} ({self._program.calls[write - 2].name})"
 
-    def _check_scratch(
-        self, i: int, who: str, read: Sequence[tuple[Tensor, Indices]], written: Indices
-    ) -> None:
+    def _check_scratch(self, i: int, who: str, touched: Sequence[_Touched]) -> None:
         """Scratch must not share a byte with the call's tensors; then it overwrites what was there."""
         offset = self._plan.scratch_offsets[i]
         if offset is None or not self._scratch[i]:
             return
         end = offset + self._scratch[i]
-        for tensor, region in (*read, (self._program.calls[i].writes, written)):
+        for tensor, region in touched:
             if self._is_outside(tensor.buffer):
                 continue
             address = self._address(tensor.buffer, region)
@@ -263,12 +266,24 @@ class _Replay:
                 )
         self._held_write[offset:end] = -i - 1
 
+    def _check_apart(self, who: str, read: Sequence[_Touched], written: Sequence[_Touched]) -> None:
+        """A call with several outputs keeps no order: none of them may share a byte with another tensor."""
+        for k, (output, region) in enumerate(written):
+            address = self._address(output.buffer, region)
+            for tensor, other in (*read, *written[:k]):
+                if self._is_outside(tensor.buffer):
+                    continue
+                common = np.intersect1d(address, self._address(tensor.buffer, other))
+                if common.size:
+                    raise PlanError(
+                        f"{who} writes {output.buffer} over {tensor.buffer} at arena byte {common[0]}"
+                    )
+
     def _check_overlap(
-        self, i: int, who: str, read: Sequence[tuple[Tensor, Indices]], written: Indices
+        self, i: int, who: str, read: Sequence[_Touched], output: Tensor, written: Indices
     ) -> None:
         """The output may be on bytes of an input that no later step of the call reads."""
         call = self._program.calls[i]
-        output = call.writes
         shared = [
             k
             for k, (tensor, region) in enumerate(read)

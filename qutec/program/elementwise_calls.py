@@ -30,15 +30,15 @@ class _Elementwise(KernelCall):
         return (self.input_1, self.input_2)
 
     @property
-    def writes(self) -> Tensor:
+    def writes(self) -> tuple[Tensor, ...]:
         """The output."""
-        return self.output
+        return (self.output,)
 
     def read_region(self, k: int) -> Indices:
         """The blocks of input k; a stride of 0 reads one block again and again."""
         return strided_region((self.outer, self.inner), (self.stride_2 if k else self.stride_1, 1))
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All blocks."""
         return np.arange(self.outer * self.inner)
 

@@ -34,7 +34,7 @@ class FullyConnected(SingleInputCall):
         """`rows` input vectors."""
         return np.arange(self.rows * self.weights.shape[1])
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """`rows` output vectors."""
         return np.arange(self.rows * self.weights.shape[0])
 
@@ -58,7 +58,7 @@ class Softmax(SingleInputCall):
         """All that is read is one run."""
         return np.arange(self.rows * self.row_size)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All that is written is one run."""
         return np.arange(self.rows * self.row_size)
 
@@ -74,7 +74,7 @@ class Lookup(SingleInputCall):
         """All that is read is one run."""
         return np.arange(self.count)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All that is written is one run."""
         return np.arange(self.count)
 
@@ -94,15 +94,15 @@ class Concat(KernelCall):
         return self.inputs
 
     @property
-    def writes(self) -> Tensor:
+    def writes(self) -> tuple[Tensor, ...]:
         """The output."""
-        return self.output
+        return (self.output,)
 
     def read_region(self, k: int) -> Indices:
         """All that is read is one run."""
         return np.arange(self.outer * self.inner[k])
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All that is written is one run."""
         return np.arange(self.outer * sum(self.inner))
 
@@ -123,7 +123,7 @@ class Copy(SingleInputCall):
         """What the loops visit."""
         return strided_region(self.dims, self.input_strides)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """What the loops visit."""
         return strided_region(self.dims, self.output_strides)
 
@@ -138,7 +138,7 @@ class Gather(SingleInputCall):
         """The bytes that the index names."""
         return self.index.astype(np.int64)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All that is written is one run."""
         return np.arange(self.index.size)
 
@@ -156,7 +156,7 @@ class Move(SingleInputCall):
         """All that is read is one run."""
         return np.arange(self.count)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All that is written is one run."""
         return np.arange(self.count)
 
@@ -175,14 +175,14 @@ class Fill(KernelCall):
         return ()
 
     @property
-    def writes(self) -> Tensor:
+    def writes(self) -> tuple[Tensor, ...]:
         """The output."""
-        return self.output
+        return (self.output,)
 
     def read_region(self, k: int) -> Indices:
         """Nothing."""
         return np.arange(0)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All that is written is one run."""
         return np.arange(self.count)

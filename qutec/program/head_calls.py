@@ -74,7 +74,7 @@ class HeadFeatures(SingleInputCall):
         """The whole input map."""
         return np.arange(math.prod(self.input_shape))
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """K * C values of two bytes."""
         return np.arange(2 * self.multiplier.size)
 
@@ -125,7 +125,7 @@ class HeadLogits(SingleInputCall):
         """K * C values of one or two bytes."""
         return np.arange(self.heads * self.inputs * self.input_bits // 8)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """K * L values of four bytes."""
         return np.arange(4 * self.heads * self.classes)
 
@@ -170,7 +170,7 @@ class HeadUncertainty(SingleInputCall):
         """K * L values of four bytes."""
         return np.arange(4 * self.heads * self.classes)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """L + 5 values of four bytes."""
         return np.arange(4 * (self.classes + self.SCALARS))
 
@@ -198,7 +198,7 @@ class ExitCheck(SingleInputCall):
         """One value of four bytes."""
         return np.arange(4)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """One value of four bytes."""
         return np.arange(4)
 

@@ -26,6 +26,6 @@ class InputRows(SingleInputCall):
         """The whole input."""
         return np.arange(self.rows * self.row_bytes)
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """All rows."""
         return np.arange(self.rows * self.row_bytes)

@@ -31,16 +31,16 @@ class KernelCall(ABC):
 
     @property
     @abstractmethod
-    def writes(self) -> Tensor:
-        """The tensor that the call writes."""
+    def writes(self) -> tuple[Tensor, ...]:
+        """The tensors that the call writes: one, but for a `RowRegion`."""
 
     @abstractmethod
     def read_region(self, k: int) -> Indices:
         """Bytes that the call reads of `reads[k]`."""
 
     @abstractmethod
-    def written_region(self) -> Indices:
-        """Bytes that the call writes of `writes`."""
+    def written_region(self, k: int = 0) -> Indices:
+        """Bytes that the call writes of `writes[k]`."""
 
     @property
     def macs(self) -> int:
@@ -65,9 +65,9 @@ class SingleInputCall(KernelCall):
         return (self.input,)
 
     @property
-    def writes(self) -> Tensor:
+    def writes(self) -> tuple[Tensor, ...]:
         """The output."""
-        return self.output
+        return (self.output,)
 
 
 def strided_region(dims: Sequence[int], strides: Sequence[int]) -> Indices:

@@ -24,13 +24,13 @@ class RowLayout:
     """Of the rows of each buffer that has a place of its own."""
     scratch: tuple[tuple[int | None, int], ...]
     """Offset (None without) and bytes of the scratch of each call."""
-    sums: int | None
-    """Of the int32 sums of a global pool."""
+    sums: tuple[int | None, ...]
+    """Of the int32 sums of each call that takes in rows."""
     bytes: int
 
 
 def row_layout(region: RowRegion) -> RowLayout:
-    """Rows that stay from round to round one after the other; above them, by turns, what lives within one.
+    """Rows and sums that stay from round to round one after the other; above them what lives within one.
 
     A passing row lives from its maker's turn to its last reader's (its maker's being that of the operand that
     is made in its place, where there is one), a kernel's scratch in its own turn. The largest is placed
@@ -40,26 +40,26 @@ def row_layout(region: RowRegion) -> RowLayout:
     stages = schedule.stages
     top = 0
     offsets: dict[str, int] = {}
-    for stage in stages[:-1]:
-        held = schedule.held[stage.call.output.buffer]
-        if not held.passing:
-            offsets[stage.call.output.buffer] = top
-            top += _aligned(held.rows * stage.row_bytes)
-    sums = None
-    if stages[-1].pools:
-        sums, top = top, top + 4 * stages[-1].row_bytes
+    sums: list[int | None] = [None] * len(stages)
+    for number, stage in enumerate(stages):
+        name = stage.call.output.buffer
+        if name in schedule.held and not schedule.held[name].passing:
+            offsets[name] = top
+            top += _aligned(schedule.held[name].rows * stage.row_bytes)
+        if stage.sums_bytes:
+            sums[number] = top
+            top += _aligned(stage.sums_bytes)
     turn = {number: position for position, number in enumerate(region.order)}
     begins = {stage.call.output.buffer: turn[number] for number, stage in enumerate(stages)}
-    for stage in stages[:-1]:
-        within = schedule.held[stage.call.output.buffer].within
-        if within is not None:
-            begins[within] = min(begins[within], begins[stage.call.output.buffer])
+    for name, held in schedule.held.items():
+        if held.within is not None:
+            begins[held.within] = min(begins[held.within], begins[name])
     wanted: list[tuple[int, int, int, str | int]] = []
     for number, stage in enumerate(stages):
         name = stage.call.output.buffer
         if name in schedule.held and schedule.held[name].passing and schedule.held[name].within is None:
             wanted.append((stage.row_bytes, begins[name], schedule.held[name].last_reader, name))
-        if not stage.pools and (size := region.scratch[number]):
+        if not stage.sums_bytes and (size := region.scratch[number]):
             wanted.append((size, turn[number], turn[number], number))
     placed: list[tuple[int, int, int, int]] = []
     scratch: list[tuple[int | None, int]] = [(None, 0)] * len(stages)
@@ -77,7 +77,7 @@ def row_layout(region: RowRegion) -> RowLayout:
         else:
             scratch[what] = (top + offset, size)
     total = top + max((end for _, end, _, _ in placed), default=0)
-    return RowLayout(schedule, offsets, tuple(scratch), sums, total)
+    return RowLayout(schedule, offsets, tuple(scratch), tuple(sums), total)
 
 
 def best_turns(region: RowRegion) -> RowRegion:
@@ -87,9 +87,9 @@ def best_turns(region: RowRegion) -> RowRegion:
     first, and its rows pile up. So calls whose rows are held for an elementwise one are tried right after it.
     """
     best, least = region, row_layout(region).bytes
-    for number, call in enumerate(region.calls[:-1]):
+    for number, call in enumerate(region.calls):
         if isinstance(call, InputRows):
-            # Its row is there when a round begins.
+            # A round begins when the application has written a row.
             continue
         readers = [n for n, one in enumerate(region.calls) if call.output in one.reads]
         if len(readers) != 1 or not isinstance(region.calls[readers[0]], Add | Mul):

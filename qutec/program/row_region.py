@@ -1,4 +1,4 @@
-"""A chain of layers that runs row by row, so that of each map only some rows exist at a time."""
+"""Layers that run row by row, so that of each map only some rows exist at a time."""
 
 from __future__ import annotations
 
@@ -9,21 +9,34 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.program.elementwise_calls import Add, Mul
-from qutec.program.flat_calls import Lookup
+from qutec.program.flat_calls import Concat, Copy, Lookup
+from qutec.program.head_calls import HeadFeatures
 from qutec.program.input_calls import InputRows
 from qutec.program.kernel_call import Indices, KernelCall
 from qutec.program.tensors import Tensor
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
 
-__all__ = ["RowCall", "RowRegion", "RowWindow", "is_global_pool"]
+__all__ = ["RowCall", "RowRegion", "RowWindow"]
 
-RowCall = InputRows | Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D | Add | Mul | Lookup
+RowCall = (
+    InputRows
+    | Conv2D
+    | DepthwiseConv2D
+    | AvgPool2D
+    | MaxPool2D
+    | Add
+    | Mul
+    | Lookup
+    | Copy
+    | Concat
+    | HeadFeatures
+)
 """Calls that a region can hold."""
 
 
 @dataclass(frozen=True)
 class RowWindow:
-    """The rows of one buffer that a call reads for one row of its output."""
+    """The rows of one buffer that a call reads in one of its turns."""
 
     buffer: str
     rows: int
@@ -35,49 +48,45 @@ class RowWindow:
     padding: int
     """Rows above the map."""
 
-    def of(self, row: int) -> tuple[int, int]:
-        """First row and one past the last, inside the map, for output row `row`."""
-        first = row * self.stride - self.padding
+    def of(self, turn: int) -> tuple[int, int]:
+        """First row and one past the last, inside the map, for turn `turn` of the call."""
+        first = turn * self.stride - self.padding
         return max(first, 0), min(first + self.extent, self.rows)
-
-
-def is_global_pool(call: KernelCall) -> bool:
-    """Whether the call averages a whole map to one pixel: it can take in row after row."""
-    return isinstance(call, AvgPool2D) and (
-        call.output_shape[1:3] == (1, 1) and call.kernel == call.input_shape[1:3] and call.padding == (0, 0)
-    )
 
 
 @dataclass(frozen=True, eq=False)
 class RowRegion(KernelCall):
     """`calls` in the order of the data, run depth first: each computes a row as soon as it can.
 
-    The calls are those of the whole maps, and the result is theirs to the bit; buffers between them belong
-    to the region, which holds only the rows that are still needed (`qutec.program.row_schedule`). Nothing is
-    computed twice. The last call writes the region's output: a map, or one pixel where it is a global
-    average pool. Rows are NHWC rows of one map with N = 1.
+    The calls are those of the whole maps, and the result is theirs to the bit. Buffers that are not among
+    the outputs belong to the region, which holds only the rows that are still needed
+    (`qutec.program.row_schedule`). Nothing is computed twice. Rows are NHWC rows of one map with N = 1; what
+    a global pool or the heads make is one row.
     """
 
     calls: tuple[RowCall, ...]
     scratch: tuple[int, ...]
     """Bytes of kernel scratch of each call."""
+    outputs: frozenset[str]
+    """The buffers that somebody reads when the region is done; calls of the region may read them as well."""
     turns: tuple[int, ...] = ()
     """In which order the calls take turns, by their numbers; that of the data where it is empty."""
 
     @cached_property
-    def _inner(self) -> frozenset[str]:
-        return frozenset(call.output.buffer for call in self.calls[:-1])
-
-    @property
     def reads(self) -> tuple[Tensor, ...]:
-        """What the calls read besides each other's results, each tensor once."""
-        found = (tensor for call in self.calls for tensor in call.reads if tensor.buffer not in self._inner)
-        return tuple(dict.fromkeys(found))
+        """The buffers that the calls read besides each other's results."""
+        made = {call.output.buffer for call in self.calls}
+        found = (tensor.buffer for call in self.calls for tensor in call.reads if tensor.buffer not in made)
+        return tuple(Tensor(name) for name in dict.fromkeys(found))
 
     @property
-    def writes(self) -> Tensor:
-        """The output of the last call."""
-        return self.calls[-1].output
+    def writes(self) -> tuple[Tensor, ...]:
+        """The outputs, in the order of the calls."""
+        return tuple(call.output for call in self._last_calls)
+
+    @cached_property
+    def _last_calls(self) -> tuple[RowCall, ...]:
+        return tuple(call for call in self.calls if call.output.buffer in self.outputs)
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -86,23 +95,23 @@ class RowRegion(KernelCall):
 
     @property
     def inner_buffers(self) -> tuple[str, ...]:
-        """Buffers between the calls, in the order of the calls."""
-        return tuple(call.output.buffer for call in self.calls[:-1])
+        """Buffers that belong to the region, in the order of the calls."""
+        return tuple(call.output.buffer for call in self.calls if call.output.buffer not in self.outputs)
 
     def read_region(self, k: int) -> Indices:
         """What any of the calls reads of it."""
-        tensor = self.reads[k]
+        name = self.reads[k].buffer
         regions = [
-            call.read_region(position)
+            call.read_region(position) + read.offset
             for call in self.calls
             for position, read in enumerate(call.reads)
-            if read == tensor
+            if read.buffer == name
         ]
         return np.unique(np.concatenate(regions))
 
-    def written_region(self) -> Indices:
-        """What the last call writes."""
-        return self.calls[-1].written_region()
+    def written_region(self, k: int = 0) -> Indices:
+        """What the call that makes it writes."""
+        return self._last_calls[k].written_region()
 
     @property
     def macs(self) -> int:

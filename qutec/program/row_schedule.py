@@ -1,11 +1,11 @@
 """When each row of a region is computed, and which rows have to be held for it.
 
-The calls take turns, in the order of the data or another. In its turn a call computes the next row of its
-output if the rows that this needs are there; the turns go on until the last call is done. What a map has to
-hold follows from playing this through: from the oldest row that a call will still read to the newest. A map
-whose every row is used up in the turns that follow at once, before its maker's next turn, is a *passing* row:
-it needs no place of its own for longer than that. An elementwise call whose operand is a passing row that
-nobody else reads works in place.
+The calls take turns, in the order of the data or another. In its turn a call does its next step, to make a
+row of its output or to take in one of its input, if the rows that this needs are there; the turns go on until
+all calls are done. What a map has to hold follows from playing this through: from the oldest row that a call
+will still read to the newest. A map whose every row is used up in the turns that follow at once, before its
+maker's next turn, is a *passing* row: it needs no place of its own for longer than that. An elementwise call
+one of whose operands is a passing row that nobody else reads works in place.
 """
 
 from __future__ import annotations
@@ -16,26 +16,10 @@ from dataclasses import dataclass
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Lookup
 from qutec.program.input_calls import InputRows
-from qutec.program.kernel_call import KernelCall
-from qutec.program.row_region import RowCall, RowRegion, RowWindow, is_global_pool
-from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
+from qutec.program.row_region import RowRegion, RowWindow
+from qutec.program.row_stages import RowStage, row_stages
 
-__all__ = ["HeldRows", "RowSchedule", "RowStage", "row_schedule", "row_stages"]
-
-
-@dataclass(frozen=True, eq=False)
-class RowStage:
-    """One call of a region, by rows."""
-
-    call: RowCall
-    windows: tuple[RowWindow, ...]
-    """What it reads for each row, in the order of `call.reads`."""
-    rows: int
-    """How often it has its turn: rows of its output; of its input where it pools the whole map."""
-    row_bytes: int
-    """Of its output; the whole of it where it pools the whole map."""
-    pools: bool
-    """Whether it takes in row after row and gives one pixel at the end."""
+__all__ = ["HeldRows", "RowSchedule", "row_schedule"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +37,7 @@ class HeldRows:
 
 @dataclass(frozen=True, eq=False)
 class RowSchedule:
-    """The stages, and for each buffer between them what is held of it."""
+    """The stages, and for each buffer that belongs to the region what is held of it."""
 
     stages: tuple[RowStage, ...]
     held: Mapping[str, HeldRows]
@@ -61,149 +45,118 @@ class RowSchedule:
     """How often every call has its turn."""
 
 
-def row_stages(calls: Sequence[KernelCall]) -> tuple[RowStage, ...] | None:
-    """The calls by rows, None where one of them cannot run so.
-
-    Such calls are convolutions, pools and elementwise calls on maps whose rows are known, elementwise ones by
-    what makes their operands. A pool of a whole map may be the last.
-    """
-    geometry: dict[str, tuple[int, int]] = {}
-    stages: list[RowStage] = []
-    for number, call in enumerate(calls):
-        stage = _stage(call, geometry)
-        if stage is None or (stage.pools and number != len(calls) - 1):
-            return None
-        for window in stage.windows:
-            if window.rows < 1 or any(begin >= end for begin, end in map(window.of, range(stage.rows))):
-                return None
-        stages.append(stage)
-        if not stage.pools:
-            geometry[stage.call.output.buffer] = (stage.rows, stage.row_bytes)
-    return tuple(stages)
-
-
-def _stage(call: KernelCall, geometry: dict[str, tuple[int, int]]) -> RowStage | None:
-    if any(tensor.offset for tensor in (*call.reads, call.writes)):
-        return None
-    match call:
-        case InputRows():
-            geometry[call.output.buffer] = (call.rows, call.row_bytes)
-            return RowStage(call, (), call.rows, call.row_bytes, False)
-        case Conv2D() | DepthwiseConv2D():
-            taps = call.weights.shape[1 if isinstance(call, Conv2D) else 0]
-            return _window_stage(call, (int(taps) - 1) * call.dilation[0] + 1, geometry)
-        case AvgPool2D() | MaxPool2D():
-            return _window_stage(call, call.kernel[0], geometry)
-        case Add() | Mul():
-            whole = call.outer == 1 or call.stride_1 == call.stride_2 == call.inner
-            known = geometry.get(call.input_1.buffer) or geometry.get(call.input_2.buffer)
-            return _pointwise_stage(call, known, call.outer * call.inner, geometry) if whole else None
-        case Lookup():
-            return _pointwise_stage(call, geometry.get(call.input.buffer), call.count, geometry)
-        case _:
-            return None
-
-
-def _window_stage(
-    call: Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D, extent: int, geometry: dict[str, tuple[int, int]]
-) -> RowStage | None:
-    _, height, width, channels = call.input_shape
-    _, out_height, out_width, out_channels = call.output_shape
-    if geometry.setdefault(call.input.buffer, (height, width * channels)) != (height, width * channels):
-        return None
-    if is_global_pool(call):
-        window = RowWindow(call.input.buffer, height, width * channels, 1, 1, 0)
-        return RowStage(call, (window,), height, out_channels, True)
-    window = RowWindow(call.input.buffer, height, width * channels, extent, call.stride[0], call.padding[0])
-    return RowStage(call, (window,), out_height, out_width * out_channels, False)
-
-
-def _pointwise_stage(
-    call: Add | Mul | Lookup,
-    known: tuple[int, int] | None,
-    count: int,
-    geometry: dict[str, tuple[int, int]],
-) -> RowStage | None:
-    if known is None or known[0] * known[1] != count:
-        return None
-    rows, row_bytes = known
-    if any(geometry.setdefault(tensor.buffer, known) != known for tensor in call.reads):
-        return None
-    windows = tuple(RowWindow(tensor.buffer, rows, row_bytes, 1, 1, 0) for tensor in call.reads)
-    return RowStage(call, windows, rows, row_bytes, False)
-
-
 def row_schedule(region: RowRegion) -> RowSchedule:
     """Play the region through.
 
     Raises:
-        ValueError: a call of the region cannot run by rows.
+        ValueError: a call of the region cannot run by rows, or the calls wait for each other.
     """
     stages = row_stages(region.calls)
     if stages is None:
         raise ValueError(f"{region.name} holds a call that cannot run row by row")
-    made_by = {stage.call.output.buffer: number for number, stage in enumerate(stages[:-1])}
-    readers: dict[str, list[tuple[int, RowWindow]]] = {name: [] for name in made_by}
-    for number, stage in enumerate(stages):
-        for window in stage.windows:
-            if window.buffer in readers:
-                readers[window.buffer].append((number, window))
-    done = [0] * len(stages)
-    most = dict.fromkeys(made_by, 0)
-    passing = dict.fromkeys(made_by, True)
+    play = _Play(stages)
+    inner = [number for number, call in enumerate(region.calls) if call.output.buffer not in region.outputs]
+    names = {number: stages[number].call.output.buffer for number in inner}
+    most = dict.fromkeys(inner, 0)
+    passing = dict.fromkeys(inner, True)
     rounds = 0
-    while done[-1] < stages[-1].rows:
+    while not play.over:
         rounds += 1
-        before = list(done)
+        before = list(play.turns)
         for number in region.order:
-            stage = stages[number]
-            if not _ready(stage, done[number], done, made_by):
+            if not play.is_ready(number):
                 continue
-            name = stage.call.output.buffer
-            if name in made_by:
-                oldest = _oldest(readers[name], stages, done)
-                most[name] = max(most[name], done[number] + 1 - min(oldest, done[number]))
-            done[number] += 1
-        if done == before:
+            play.take_turn(number)
+            if number in most:
+                held = play.made(number) - min(play.oldest(number), play.made(number))
+                most[number] = max(most[number], held)
+        if play.turns == before:
             raise ValueError(f"{region.name}: no call can go on")
-        for name, number in made_by.items():
-            if done[number] > before[number] and _oldest(readers[name], stages, done) < done[number]:
-                passing[name] = False
+        for number in inner:
+            if passing[number] and play.oldest(number) < play.made(number):
+                passing[number] = False
     turn = {number: position for position, number in enumerate(region.order)}
-    held = {}
-    for name, number in made_by.items():
-        by = [reader for reader, _ in readers[name]]
-        alone = passing[name] and most[name] == 1
-        held[name] = HeldRows(
-            most[name],
-            alone,
-            max((turn[reader] for reader in by), default=turn[number]),
-            # The application may write a row at any time between two rounds: that has a place of its own.
-            _in_place_of(name, by, stages)
-            if alone and not isinstance(stages[number].call, InputRows)
-            else None,
+    held_rows: dict[str, HeldRows] = {}
+    alone = {number for number in inner if passing[number] and most[number] <= 1}
+    within = _in_place(stages, turn, play.readers, alone)
+    for number in inner:
+        last = max((turn[reader] for reader, _ in play.readers[number]), default=turn[number])
+        root = within.get(number)
+        held_rows[names[number]] = HeldRows(
+            max(most[number], 1),
+            number in alone,
+            last,
+            None if root is None else stages[root].call.output.buffer,
         )
-    return RowSchedule(stages, held, rounds)
+    return RowSchedule(stages, held_rows, rounds)
 
 
-def _ready(stage: RowStage, row: int, done: Sequence[int], made_by: Mapping[str, int]) -> bool:
-    if row >= stage.rows:
-        return False
-    return all(
-        window.buffer not in made_by or done[made_by[window.buffer]] >= window.of(row)[1]
-        for window in stage.windows
-    )
+class _Play:
+    """The state of a region while its calls take turns."""
+
+    def __init__(self, stages: Sequence[RowStage]) -> None:
+        self._stages = stages
+        made_by = {stage.call.output.buffer: number for number, stage in enumerate(stages)}
+        self._sources = [
+            [(made_by[window.buffer], window) for window in stage.windows if window.buffer in made_by]
+            for stage in stages
+        ]
+        self.readers: list[list[tuple[int, RowWindow]]] = [[] for _ in stages]
+        for number, sources in enumerate(self._sources):
+            for source, window in sources:
+                self.readers[source].append((number, window))
+        self.turns = [0] * len(stages)
+
+    @property
+    def over(self) -> bool:
+        return all(turns == stage.turns for turns, stage in zip(self.turns, self._stages, strict=True))
+
+    def is_ready(self, number: int) -> bool:
+        turn = self.turns[number]
+        if turn == self._stages[number].turns:
+            return False
+        return all(self.made(source) >= window.of(turn)[1] for source, window in self._sources[number])
+
+    def take_turn(self, number: int) -> None:
+        self.turns[number] += 1
+
+    def made(self, number: int) -> int:
+        return self._stages[number].made(self.turns[number])
+
+    def oldest(self, number: int) -> int:
+        """The oldest row of a call's output that somebody will still read; beyond all rows where nobody."""
+        rows = [
+            window.of(self.turns[reader])[0]
+            for reader, window in self.readers[number]
+            if self.turns[reader] < self._stages[reader].turns
+        ]
+        return min(rows, default=1 << 40)
 
 
-def _oldest(readers: Sequence[tuple[int, RowWindow]], stages: Sequence[RowStage], done: Sequence[int]) -> int:
-    """The oldest row that somebody will still read; beyond all rows where nobody will."""
-    rows = [window.of(done[number])[0] for number, window in readers if done[number] < stages[number].rows]
-    return min(rows, default=1 << 40)
+def _in_place(
+    stages: Sequence[RowStage],
+    turn: Mapping[int, int],
+    readers: Sequence[Sequence[tuple[int, RowWindow]]],
+    alone: set[int],
+) -> dict[int, int]:
+    """For passing rows that are made where an elementwise call writes: the call whose next row that is.
 
-
-def _in_place_of(name: str, readers: Sequence[int], stages: Sequence[RowStage]) -> str | None:
-    """The output of the elementwise call that alone reads the buffer, once."""
-    if len(readers) != 1:
-        return None
-    call = stages[readers[0]].call
-    return call.output.buffer if isinstance(call, Add | Mul | Lookup) else None
+    A chain of such calls makes all its rows in that of its last. Nobody may read the last one's map between:
+    its oldest row may go when the first row of the chain is made.
+    """
+    into: dict[int, int] = {}
+    for number in sorted(alone):
+        if isinstance(stages[number].call, InputRows):
+            # The application writes its row between two rounds, when no other map makes room.
+            continue
+        by = [reader for reader, _ in readers[number]]
+        if len(by) == 1 and by[0] not in into.values() and isinstance(stages[by[0]].call, Add | Mul | Lookup):
+            into[number] = by[0]
+    found: dict[int, int] = {}
+    for number, reader in into.items():
+        root = reader
+        while root in into:
+            root = into[root]
+        if not any(turn[number] < turn[other] < turn[root] for other, _ in readers[root]):
+            found[number] = root
+    return found

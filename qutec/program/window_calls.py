@@ -24,7 +24,7 @@ class _Windowed(SingleInputCall):
         """The whole input map."""
         return np.arange(math.prod(self.input_shape))
 
-    def written_region(self) -> Indices:
+    def written_region(self, k: int = 0) -> Indices:
         """The whole output map."""
         return np.arange(math.prod(self.output_shape))
 

@@ -60,7 +60,11 @@ def report_html(report: Report, plan: Plan) -> str:
 def _streamed(report: Report) -> list[tuple[str, str, str]]:
     """The input, where it is handed in row by row."""
     return [
-        (f"input {port['name']}", f"{port['rows']} rows of {port['row_bytes']} bytes", "streamed: not in the arena")
+        (
+            f"input {port['name']}",
+            f"{port['rows']} rows of {port['row_bytes']} bytes",
+            "streamed: not in the arena",
+        )
         for port in report.inputs
         if port.get("streamed")
     ]

@@ -98,7 +98,7 @@ def _plan(program: Program, scratch: Sequence[int], distances: Sequence[Distance
     top = 0
     for call, distance in zip(program.calls, distances, strict=True):
         names = [tensor.buffer for tensor in call.reads]
-        output = call.writes
+        (output,) = call.writes
         size = program.buffers[output.buffer].bytes
         near = None if distance is None else names[distance.operand]
         for name in dict.fromkeys(names):
@@ -149,7 +149,7 @@ def _traces(
     program: Program, plan: Plan, events: Sequence[tuple[bool, int, int]], outputs: bytes, wanted: bytes
 ) -> list[Trace]:
     begins = [
-        min(plan.offsets[t.buffer] for t in (*call.reads, call.writes)) - GAP // 2 for call in program.calls
+        min(plan.offsets[t.buffer] for t in (*call.reads, *call.writes)) - GAP // 2 for call in program.calls
     ]
     end = max(plan.offsets[name] + program.buffers[name].bytes for name in plan.offsets) + GAP // 2
     found: list[list[tuple[bool, int, int]]] = [[] for _ in program.calls]
@@ -174,7 +174,7 @@ def _trace(
         (k, plan.offsets[t.buffer] + t.offset, plan.offsets[t.buffer] + program.buffers[t.buffer].bytes)
         for k, t in enumerate(call.reads)
     ]
-    output = call.writes
+    (output,) = call.writes
     begin = plan.offsets[output.buffer] + output.offset
     made: list[Event] = []
     overwritten: set[int] = set()

@@ -111,7 +111,7 @@ def test_nothing_runs_before_an_exit_that_the_exit_does_not_need() -> None:
         needed = {call.name}
         buffers = {tensor.buffer for tensor in call.reads}
         for earlier in reversed(done[:-1]):
-            if earlier.writes.buffer in buffers:
+            if any(tensor.buffer in buffers for tensor in earlier.writes):
                 needed.add(earlier.name)
                 buffers |= {tensor.buffer for tensor in earlier.reads}
         start = max((i for i, c in enumerate(done[:-1]) if isinstance(c, ExitCheck)), default=-1) + 1

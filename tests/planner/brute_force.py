@@ -45,9 +45,9 @@ def orders_of(calls: Sequence[tuple[int, Call]]) -> Iterator[list[tuple[int, Cal
 
 
 def depends(earlier: Call, later: Call) -> bool:
-    written, read = earlier.writes.buffer, {t.buffer for t in earlier.reads}
-    touched = {later.writes.buffer, *(t.buffer for t in later.reads)}
-    return written in touched or later.writes.buffer in read
+    written, read = {t.buffer for t in earlier.writes}, {t.buffer for t in earlier.reads}
+    written_later = {t.buffer for t in later.writes}
+    return bool(written & (written_later | {t.buffer for t in later.reads}) or written_later & read)
 
 
 def smallest_in_order(net: Program, calls: Sequence[Call], scratch: Sequence[int], best: int) -> int:
@@ -70,7 +70,7 @@ def lifetimes(net: Program, calls: Sequence[Call]) -> dict[str, tuple[int, int]]
             times += [-1, 0]
         if net.buffers[name].kind is BufferKind.OUTPUT:
             times.append(end)
-        times += [i for i, c in enumerate(calls) if name in {t.buffer for t in (*c.reads, c.writes)}]
+        times += [i for i, c in enumerate(calls) if name in {t.buffer for t in (*c.reads, *c.writes)}]
     return {name: (min(times), max(times)) for name, times in used.items()}
 
 
@@ -78,7 +78,7 @@ def distances(calls: Sequence[Call], boxes: dict[str, Box]) -> dict[tuple[str, s
     """(below, above) of every dying input and the output that begins there."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for i, call in enumerate(calls):
-        target = call.writes.buffer
+        target = call.writes[0].buffer
         if boxes[target].first != i:
             continue
         for tensor, safe in zip(call.reads, safe_overlap(call), strict=True):

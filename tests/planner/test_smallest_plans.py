@@ -117,7 +117,7 @@ def test_order_of_branches_is_chosen() -> None:
         add("a1", "b1", "y", 16),
     ]
     planned = plan_network(program(calls, sizes), [0] * 5)
-    assert [call.writes.buffer for call in planned.program.calls] in (
+    assert [call.writes[0].buffer for call in planned.program.calls] in (
         ["a", "a1", "b", "b1", "y"],
         ["b", "b1", "a", "a1", "y"],
     )

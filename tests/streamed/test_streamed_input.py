@@ -203,8 +203,14 @@ def test_an_input_that_is_no_map_is_refused() -> None:
     net = Network(12)
     net.output(net.softmax(net.dense(net.dense(net.x, 8), 3)))
     message = refused(net.proto().SerializeToString())
-    assert "no convolution or pool slides over it" in message
-    assert "FullyConnected" in message
+    assert "a map of several rows" in message
+    assert "'x' (1 x 12) is read by gemm_0_node" in message
+
+
+def test_a_sequence_is_a_map_of_one_row() -> None:
+    net = Network(3, 32)
+    net.head(net.block(net.x, 4), "out")
+    assert "'x' (1 x 3 x 32) is read by conv_0_node (Conv2D)" in refused(net.proto().SerializeToString())
 
 
 def test_a_first_layer_that_cannot_run_by_rows_is_named() -> None:
@@ -216,10 +222,19 @@ def test_a_first_layer_that_cannot_run_by_rows_is_named() -> None:
     assert "'x'" in message or "reads the input" in message
 
 
-def test_an_ensemble_asks_for_its_input_more_than_once() -> None:
-    members = [random_map_network(0), random_map_network(0)]
-    with pytest.raises(UnsupportedModelError, match="--stream-input"):
-        qutec.compile(members, calibration="random", stream_input=True, simplify=False)
+def test_the_members_of_an_ensemble_share_the_rows(tmp_path: Path) -> None:
+    """Each asks for the same rows, which come once: their first layers run in one region."""
+    build = qutec.compile(
+        [random_map_network(0), random_map_network(0)],
+        calibration="random",
+        stream_input=True,
+        simplify=False,
+        name="net",
+    )
+    region = build.program.calls[0]
+    assert isinstance(region, RowRegion)
+    assert sum(region.calls[0].output in call.reads for call in region.calls) == 2
+    assert "3 samples" in verified(build, tmp_path)
 
 
 def test_a_streamed_input_cannot_be_kept() -> None:

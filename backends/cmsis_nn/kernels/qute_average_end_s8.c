@@ -2,14 +2,13 @@
 #include "qute_kernels.h"
 
 void qute_average_end_s8(
-    const int32_t *sums, int32_t channels, int32_t count, int32_t minimum, int32_t maximum, int8_t *output)
+    const int32_t *sums, int32_t count, int32_t pixels, int32_t minimum, int32_t maximum, int8_t *output)
 {
-    for (int32_t channel = 0; channel < channels; ++channel) {
+    for (int32_t i = 0; i < count; ++i) {
         // Rounded half away from zero, as arm_avgpool_s8 does.
-        const int32_t sum = sums[channel];
-        const int32_t half = sum > 0 ? count / 2 : -(count / 2);
-        const int32_t mean = (sum + half) / count;
+        const int32_t half = sums[i] > 0 ? pixels / 2 : -(pixels / 2);
+        const int32_t mean = (sums[i] + half) / pixels;
         const int32_t low = mean < minimum ? minimum : mean;
-        output[channel] = (int8_t)(low > maximum ? maximum : low);
+        output[i] = (int8_t)(low > maximum ? maximum : low);
     }
 }

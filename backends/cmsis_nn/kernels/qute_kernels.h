@@ -26,12 +26,14 @@ void qute_gather_s8(const int8_t *input, const uint16_t *index, int8_t *output, 
 /* output[i] = input[i] for i < count, the last first: the output may begin anywhere from the input's start on. */
 void qute_move_s8(const int8_t *input, int8_t *output, int32_t count);
 
-/* A global average that takes in a map row by row: sums[channel] += every pixel of the row [pixels][channels]. */
-void qute_average_row_s8(const int8_t *row, int32_t pixels, int32_t channels, int32_t *sums);
+/* An average pool that takes in a map row by row. To the sums [outputs][channels] of each window it adds the `kernel`
+ * pixels of the row that are in it; windows are `stride` pixels apart. */
+void qute_average_row_s8(
+    const int8_t *row, int32_t outputs, int32_t kernel, int32_t stride, int32_t channels, int32_t *sums);
 
-/* The end of it: output[channel] = sums[channel] / count, rounded half away from zero, from minimum to maximum. */
+/* The end of it: output[i] = sums[i] / pixels for i < count, rounded half away from zero, from minimum to maximum. */
 void qute_average_end_s8(
-    const int32_t *sums, int32_t channels, int32_t count, int32_t minimum, int32_t maximum, int8_t *output);
+    const int32_t *sums, int32_t count, int32_t pixels, int32_t minimum, int32_t maximum, int8_t *output);
 
 /* The heads of a QUTE network; qutec/program/head_calls.py has the formulas. int16 and int32 data is aligned to its
  * size. */
@@ -104,6 +106,21 @@ void qute_head_relu_s8x4(const qute_head_relu_params *params, const int8_t *inpu
 
 /* The same for kernels of 3x3 and stride 1. */
 void qute_head_relu_3x3_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
+
+/* The same row by row, where `params` has the rows for its outer axis: what row `number` of the map adds to the sums, and
+ * what the next row of outputs adds, whose window has `count` rows inside of the map and `above` of padding over them.
+ * Sums are [channels][heads]; of at least four channels, where there are DSP instructions, [blocks][heads][4], the
+ * channels of the last block ending with those of the map. They begin with 0. */
+void qute_head_sums_row_s8(const qute_head_sums_params *params, const int8_t *row, int32_t number, int32_t *sums);
+void qute_head_sums_row_s8x4(const qute_head_sums_params *params, const int8_t *row, int32_t number, int32_t *sums);
+void qute_head_relu_row_s8(
+    const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums);
+void qute_head_relu_row_s8x4(
+    const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums);
+
+/* The features of such sums. */
+void qute_head_end_s8(const qute_head_features *features, const int32_t *sums, int16_t *output);
+void qute_head_end_s8x4(const qute_head_features *features, const int32_t *sums, int16_t *output);
 
 /* The dense layer of each head, on its own features: weights [heads][classes][inputs], the others
  * [heads][classes]. */
