@@ -30,8 +30,17 @@ _ROW_CODE_BYTES = 190
 _STREAM_CODE_BYTES = 150
 _RESUME_CODE_BYTES = 30
 """Code of the API of a streamed input, and of each layer in its region for going on where it stopped."""
-_ROW_KERNELS = {"qute_average_end_s8.c": 84, "qute_average_row_s8.c": 64}
-"""Kernels of a global pool by rows, which no call outside of a region needs, so that the table lacks them."""
+_ROW_KERNELS = {
+    "qute_average_end_s8.c": 84,
+    "qute_average_row_s8.c": 88,
+    "qute_head_end_s8.c": 140,
+    "qute_head_end_s8x4.c": 152,
+    "qute_head_relu_row_s8.c": 700,
+    "qute_head_relu_row_s8x4.c": 700,
+    "qute_head_sums_row_s8.c": 670,
+    "qute_head_sums_row_s8x4.c": 862,
+}
+"""Kernels that take in rows, which no call outside of a region needs, so that the table lacks them."""
 _REGION_STACK_BYTES = 160
 _MAP_STACK_BYTES = 24
 """Frame of a region's function, and what it holds of each map."""

@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 
 from qutec.program import BufferKind, Call, ExitCheck, InputRows, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
-from qutec.program.row_schedule import row_schedule
 from qutec.program.row_stages import row_stage
 
-__all__ = ["Segmentation", "cheapest_regions", "smallest_regions", "with_regions"]
+__all__ = ["Segmentation", "cheapest_regions", "row_region", "smallest_regions", "with_regions"]
 
 _CALL_COST = 150
 """Instructions, about, of one more call of a kernel: what it prepares, and what asks for it."""
@@ -103,7 +102,7 @@ def _segments(program: Program, scratch: Sequence[int]) -> list[_Segment]:
             peak = lives.peak(calls, scratch[first : cuts[a + 1]], first, cuts[a + 1])
             found.append(_Segment(first, cuts[a + 1], False, peak, 0.0))
         for end in cuts[a + 1 :]:
-            found_region = _region(program, scratch, first, end)
+            found_region = row_region(program, scratch, first, end)
             if found_region is not None:
                 region, behind = found_region
                 calls = (region, *(program.calls[i] for i in behind))
@@ -159,7 +158,7 @@ def _cuts(program: Program, lives: _Lives) -> list[int]:
     return sorted({0, lives.calls, *inner[:_MOST_CUTS], *readers[-1:]})
 
 
-def _region(
+def row_region(
     program: Program, scratch: Sequence[int], first: int, end: int
 ) -> tuple[RowRegion, tuple[int, ...]] | None:
     """Of the calls from `first` to `end` those that run row by row, and the numbers of those behind them.
@@ -205,7 +204,7 @@ def _region(
 
 
 def _cost(region: RowRegion) -> float:
-    schedule = row_schedule(region)
+    schedule = row_layout(region).schedule
     calls = sum(stage.turns for stage in schedule.stages)
     moved = 0
     for stage in schedule.stages:
@@ -227,7 +226,7 @@ def with_regions(
         sizes += scratch[place:first]
         place = end
         if first < end:
-            found = _region(program, scratch, first, end)
+            found = row_region(program, scratch, first, end)
             assert found is not None
             region, behind = found
             calls += [region, *(program.calls[i] for i in behind)]

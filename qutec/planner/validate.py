@@ -4,7 +4,8 @@ The replay knows nothing of lifetimes, distances or the solver. Every byte carri
 that filled it, both where it is in the arena and where it belongs in its buffer; a call may read a byte
 only when the two numbers agree. Exact regions are used, so that buffers which are filled piece by
 piece (concatenation, padding, slices) are checked piece by piece. Where a call writes over what it reads, the
-call itself is replayed step by step in the order of its kernel (`qutec.planner.access`).
+call itself is replayed step by step in the order of its kernel (`qutec.planner.access`); a region is replayed
+row by row on the bytes of its scratch (`qutec.planner.validate_rows`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy.typing as npt
 
 from qutec.planner.access import Ranges, access_order
 from qutec.planner.plan import Plan, PlanError
+from qutec.planner.validate_rows import validate_rows
 from qutec.program import BufferKind, ExitCheck, Indices, InputRows, Program, RowRegion, Tensor
+from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
 __all__ = ["validate_plan"]
@@ -152,6 +155,11 @@ class _Replay:
     def run(self, i: int) -> None:
         call = self._program.calls[i]
         who = f"call {i} ({call.name})"
+        if isinstance(call, RowRegion):
+            layout = row_layout(call)
+            if self._scratch[i] < layout.bytes:
+                raise PlanError(f"{who} needs {layout.bytes} bytes of scratch and has {self._scratch[i]}")
+            validate_rows(call, layout)
         written = [(t, self._region(who, t, call.written_region(k))) for k, t in enumerate(call.writes)]
         read = [(t, self._region(who, t, call.read_region(k))) for k, t in enumerate(call.reads)]
         for tensor, region in read:

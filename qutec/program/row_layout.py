@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.input_calls import InputRows
@@ -29,6 +30,7 @@ class RowLayout:
     bytes: int
 
 
+@lru_cache(maxsize=64)
 def row_layout(region: RowRegion) -> RowLayout:
     """Rows and sums that stay from round to round one after the other; above them what lives within one.
 
@@ -86,10 +88,12 @@ def best_turns(region: RowRegion) -> RowRegion:
     A branch that is short (the shortcut of a residual block) runs ahead of the other where it takes its turn
     first, and its rows pile up. So calls whose rows are held for an elementwise one are tried right after it.
     """
-    best, least = region, row_layout(region).bytes
+    layout = row_layout(region)
+    best, least = region, layout.bytes
     for number, call in enumerate(region.calls):
-        if isinstance(call, InputRows):
-            # A round begins when the application has written a row.
+        held = layout.schedule.held.get(call.output.buffer)
+        # A round begins when the application has written a row of a streamed input.
+        if held is None or held.rows == 1 or isinstance(call, InputRows):
             continue
         readers = [n for n, one in enumerate(region.calls) if call.output in one.reads]
         if len(readers) != 1 or not isinstance(region.calls[readers[0]], Add | Mul):

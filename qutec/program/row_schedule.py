@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Lookup
 from qutec.program.input_calls import InputRows
-from qutec.program.row_region import RowRegion, RowWindow
+from qutec.program.row_region import RowRegion
 from qutec.program.row_stages import RowStage, row_stages
 
 __all__ = ["HeldRows", "RowSchedule", "row_schedule"]
@@ -63,24 +63,21 @@ def row_schedule(region: RowRegion) -> RowSchedule:
     while not play.over:
         rounds += 1
         before = list(play.turns)
-        for number in region.order:
-            if not play.is_ready(number):
-                continue
+        for number in filter(play.is_ready, region.order):
             play.take_turn(number)
             if number in most:
-                held = play.made(number) - min(play.oldest(number), play.made(number))
-                most[number] = max(most[number], held)
+                most[number] = max(most[number], play.made[number] - play.oldest(number))
         if play.turns == before:
             raise ValueError(f"{region.name}: no call can go on")
         for number in inner:
-            if passing[number] and play.oldest(number) < play.made(number):
+            if passing[number] and play.oldest(number) < play.made[number]:
                 passing[number] = False
     turn = {number: position for position, number in enumerate(region.order)}
     held_rows: dict[str, HeldRows] = {}
     alone = {number for number in inner if passing[number] and most[number] <= 1}
     within = _in_place(stages, turn, play.readers, alone)
     for number in inner:
-        last = max((turn[reader] for reader, _ in play.readers[number]), default=turn[number])
+        last = max((turn[reader] for reader in play.readers[number]), default=turn[number])
         root = within.get(number)
         held_rows[names[number]] = HeldRows(
             max(most[number], 1),
@@ -97,15 +94,20 @@ class _Play:
     def __init__(self, stages: Sequence[RowStage]) -> None:
         self._stages = stages
         made_by = {stage.call.output.buffer: number for number, stage in enumerate(stages)}
-        self._sources = [
-            [(made_by[window.buffer], window) for window in stage.windows if window.buffer in made_by]
-            for stage in stages
-        ]
-        self.readers: list[list[tuple[int, RowWindow]]] = [[] for _ in stages]
-        for number, sources in enumerate(self._sources):
-            for source, window in sources:
-                self.readers[source].append((number, window))
+        self._needs: list[list[tuple[int, list[int]]]] = [[] for _ in stages]
+        """For each call, of each map that it reads: who makes it, and the rows that each turn needs."""
+        self._reads: list[list[tuple[int, list[int]]]] = [[] for _ in stages]
+        """For each call, by whom its output is read, and the first row that each of their turns reads."""
+        for number, stage in enumerate(stages):
+            for window in stage.windows:
+                if window.buffer in made_by:
+                    rows = [window.of(turn) for turn in range(stage.turns)]
+                    source = made_by[window.buffer]
+                    self._needs[number].append((source, [end for _, end in rows]))
+                    self._reads[source].append((number, [*(begin for begin, _ in rows), _BEYOND]))
+        self.readers = [[number for number, _ in reads] for reads in self._reads]
         self.turns = [0] * len(stages)
+        self.made = [0] * len(stages)
 
     @property
     def over(self) -> bool:
@@ -115,28 +117,26 @@ class _Play:
         turn = self.turns[number]
         if turn == self._stages[number].turns:
             return False
-        return all(self.made(source) >= window.of(turn)[1] for source, window in self._sources[number])
+        made = self.made
+        return all(made[source] >= rows[turn] for source, rows in self._needs[number])
 
     def take_turn(self, number: int) -> None:
         self.turns[number] += 1
-
-    def made(self, number: int) -> int:
-        return self._stages[number].made(self.turns[number])
+        self.made[number] = self._stages[number].made(self.turns[number])
 
     def oldest(self, number: int) -> int:
         """The oldest row of a call's output that somebody will still read; beyond all rows where nobody."""
-        rows = [
-            window.of(self.turns[reader])[0]
-            for reader, window in self.readers[number]
-            if self.turns[reader] < self._stages[reader].turns
-        ]
-        return min(rows, default=1 << 40)
+        turns = self.turns
+        return min((rows[turns[reader]] for reader, rows in self._reads[number]), default=_BEYOND)
+
+
+_BEYOND = 1 << 40
 
 
 def _in_place(
     stages: Sequence[RowStage],
     turn: Mapping[int, int],
-    readers: Sequence[Sequence[tuple[int, RowWindow]]],
+    readers: Sequence[Sequence[int]],
     alone: set[int],
 ) -> dict[int, int]:
     """For passing rows that are made where an elementwise call writes: the call whose next row that is.
@@ -149,7 +149,7 @@ def _in_place(
         if isinstance(stages[number].call, InputRows):
             # The application writes its row between two rounds, when no other map makes room.
             continue
-        by = [reader for reader, _ in readers[number]]
+        by = readers[number]
         if len(by) == 1 and by[0] not in into.values() and isinstance(stages[by[0]].call, Add | Mul | Lookup):
             into[number] = by[0]
     found: dict[int, int] = {}
@@ -157,6 +157,6 @@ def _in_place(
         root = reader
         while root in into:
             root = into[root]
-        if not any(turn[number] < turn[other] < turn[root] for other, _ in readers[root]):
+        if not any(turn[number] < turn[other] < turn[root] for other in readers[root]):
             found[number] = root
     return found

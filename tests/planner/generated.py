@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn import Provenance, emit_project, scratch_bytes
 from qutec.planner import PlannedNetwork
+from qutec.planner.regions import row_region
 from qutec.ports import PortInfo
 from qutec.program import Int8Array, Program
 from qutec.simulate import build_host, build_image, run_many
@@ -21,6 +22,13 @@ CORE = target("cortex-m4").core
 
 def scratch_of(program: Program) -> list[int]:
     return [scratch_bytes(call, CORE) for call in program.calls]
+
+
+def longest_region(program: Program) -> int:
+    """One past the last call of the longest region from the first call on."""
+    scratch = scratch_of(program)
+    ends = range(len(program.calls), 1, -1)
+    return next(end for end in ends if row_region(program, scratch, 0, end) is not None)
 
 
 def inputs_of(program: Program, count: int = 3) -> list[Int8Array]:

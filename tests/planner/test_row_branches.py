@@ -16,19 +16,20 @@ from qutec.reference import run_program
 from tests.end_to_end.compiled import require
 from tests.passes.exit_networks import Network
 from tests.planner.branching import branching_network, network_of, with_heads
-from tests.planner.generated import CORE, emulated_outputs, host_outputs, inputs_of, scratch_of
+from tests.planner.generated import (
+    CORE,
+    emulated_outputs,
+    host_outputs,
+    inputs_of,
+    longest_region,
+    scratch_of,
+)
 
 
 def in_one_region(program: Program) -> PlannedNetwork:
     """The network with the longest region that there is from its first call on."""
-    scratch = scratch_of(program)
-    for end in range(len(program.calls), 1, -1):
-        try:
-            streamed, sizes = with_regions(program, scratch, [(0, end)])
-        except AssertionError:
-            continue
-        return plan_network(streamed, sizes, core=CORE, goal=Goal.SPEED)
-    pytest.fail("no region begins with the first call")
+    streamed, sizes = with_regions(program, scratch_of(program), [(0, longest_region(program))])
+    return plan_network(streamed, sizes, core=CORE, goal=Goal.SPEED)
 
 
 def the_region(net: PlannedNetwork) -> RowRegion:
