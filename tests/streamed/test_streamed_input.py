@@ -21,7 +21,7 @@ from qutec.program import BufferKind, InputRows, Program, RowRegion
 from qutec.program.row_schedule import row_schedule
 from qutec.quantize import quantize
 from qutec.reference import run_program
-from qutec.simulate import build_host
+from qutec.simulate import EmulationError, build_host, build_image, run_many
 from qutec.targets import target
 from tests.end_to_end.compiled import require
 from tests.passes.exit_networks import Network
@@ -263,3 +263,35 @@ def test_the_validator_wants_the_rows_taken_in_once_and_first() -> None:
     with pytest.raises(PlanError, match="by the first call alone"):
         validate_plan(late, net.scratch, net.plan, CORE)
     assert net.program.buffers[taken.input.buffer].kind is BufferKind.STREAMED
+
+
+ASKS_FOR_ROW = "context->read_row(context->read_row_user, row,"
+
+
+@pytest.mark.parametrize(
+    ("asks", "said_by_core"),
+    [
+        (
+            "context->read_row(context->read_row_user, row + 1,",
+            "asks for row 1 of its input, and row 0 is due",
+        ),
+        (
+            "context->read_row(context->read_row_user, row - (row == 2),",
+            "row 1 of its input, and row 2 is due",
+        ),
+        ("row == NET_INPUT_0_ROWS - 1 ? 0 : " + ASKS_FOR_ROW, "did not ask for the last 1 rows"),
+    ],
+)
+def test_the_harness_finds_rows_out_of_order(asks: str, said_by_core: str, tmp_path: Path) -> None:
+    """So that what it says of the generated code means something."""
+    require("unicorn", "zig", "cc")
+    build = streamed(0)
+    project = build.save(tmp_path / "net")
+    source = (project / "net.c").read_text()
+    assert source.count(ASKS_FOR_ROW) == 1
+    (project / "net.c").write_text(source.replace(ASKS_FOR_ROW, asks))
+    sample = [PortInfo.of(build.program.inputs[0]).to_memory(random_inputs(build, 1)[0])]
+    with pytest.raises(EmulationError, match="every row of its input once and in order"):
+        build_host(project).run(sample)
+    with pytest.raises(EmulationError, match=said_by_core):
+        run_many(build_image(project, CORE), [sample])
