@@ -251,6 +251,13 @@ def compile_command(
         list[str] | None,
         typer.Option(metavar="NAME=OFFSET", help="Place an input or output at this offset of the arena."),
     ] = None,
+    stream_input: Annotated[
+        bool,
+        typer.Option(
+            "--stream-input",
+            help="Do not keep the input in SRAM: the application hands in row after row as it is needed.",
+        ),
+    ] = False,
     plan_seconds: Annotated[
         float | None, typer.Option(help="How long to search for a smaller arena, counted in steps; 10.")
     ] = None,
@@ -282,6 +289,7 @@ def compile_command(
         optimize=optimize and optimize.value,
         keep_input=keep_input or None,
         pin=pinned_offsets(pin) if pin else None,
+        stream_input=stream_input or None,
         plan_seconds=plan_seconds,
     )
     measuring = given(

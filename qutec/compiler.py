@@ -44,9 +44,10 @@ from qutec.planner import (
     Plan,
     PlannedNetwork,
     plan_network,
+    with_input_rows,
 )
 from qutec.ports import PortInfo
-from qutec.program import Call, ExitCheck, Int8Array, Program, RowRegion, Shape
+from qutec.program import Call, ExitCheck, Int8Array, Port, Program, RowRegion, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
 from qutec.report import (
     SCHEMA_VERSION,
@@ -91,6 +92,7 @@ def compile_model(
     optimize: str | Optimize = Optimize.SPEED,
     keep_input: bool = False,
     pin: Mapping[str, int] | None = None,
+    stream_input: bool = False,
     plan_seconds: float = DEFAULT_PLAN_SECONDS,
     simplify: bool = True,
     dump: str | Path | None = None,
@@ -125,6 +127,8 @@ def compile_model(
         keep_input: leave the input buffers as they are, so that a caller may run the same input again.
         pin: offsets in the arena, in bytes, of inputs and outputs by name that may lie nowhere else: where
             DMA writes them, or where another program of the device looks for them.
+        stream_input: do not keep the input in SRAM: the application hands in row after row while the first
+            layers run. For networks with one input that is a map, whose first layers can run row by row.
         plan_seconds: how long the memory planner searches where it does not find the optimum at once. The
             plan does not depend on the machine: the time is counted in steps.
         simplify: run onnx-simplifier, checked against the original.
@@ -142,6 +146,7 @@ def compile_model(
         optimize=Optimize(optimize),
         method=_method(method),
         keep_input=keep_input,
+        stream_input=stream_input,
         pin=pin or {},
         plan_seconds=plan_seconds,
         simplify=simplify,
@@ -176,9 +181,12 @@ class CompileOptions:
     simplify: bool
     progress: bool
     command: str | None
+    stream_input: bool = False
     pin: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.keep_input and self.stream_input:
+            raise UsageError("a streamed input is not kept: choose --keep-input or --stream-input")
         if not self.plan_seconds > 0:
             raise UsageError(f"plan_seconds must be above 0, not {self.plan_seconds:g}")
 
@@ -221,10 +229,16 @@ def lower_network(
     quantized = quantize(loaded.model, calibration, options.method, progress=options.progress)
     if steps is not None and quantized is not loaded.model:
         steps.write("quantize", quantized)
-    program = prepare(lower(quantized, name or loaded.name), options.target.core)
+    program = _lowered(quantized, name or loaded.name, options)
     prefix = c_identifier(name or loaded.name)
     heads = tuple(chosen.heads)
     return LoweredNetwork(prefix, loaded, tuple(members), heads, base, quantized, program, calibration)
+
+
+def _lowered(quantized: ir.Model, name: str, options: CompileOptions) -> Program:
+    """The program of the target's kernel calls."""
+    program = prepare(lower(quantized, name), options.target.core)
+    return with_input_rows(program) if options.stream_input else program
 
 
 def finish(
@@ -248,7 +262,7 @@ def finish(
     flash_bytes = {"weights": project.weights_bytes, "code": code.total}
     overhead = None
     if heads and network.base is not None:
-        alone = prepare(lower(quantize(network.base, calibration, options.method), prefix), core)
+        alone = _lowered(quantize(network.base, calibration, options.method), prefix, options)
         without = plan_within(alone, replace(options, pin={}), None)
         code_alone = code_cost(without.program.calls, core, kernels).total
         weights = emit_project(
@@ -273,7 +287,7 @@ def finish(
         heads=heads,
         members=tuple({"name": m.name, "sha256": m.sha256} for m in members),
         dynamic_exits=_dynamic_exits(program, heads),
-        inputs=tuple(PortInfo.of(port).to_json() for port in program.inputs),
+        inputs=tuple(_input_entry(program, port) for port in program.inputs),
         outputs=tuple(PortInfo.of(port).to_json() for port in program.outputs),
         parameters=sum(_parameters(call) for call in program.calls),
         macs=_macs(program),
@@ -322,6 +336,15 @@ def finish(
     )
 
 
+def _input_entry(program: Program, port: Port) -> dict[str, object]:
+    """The entry of report.json: the port, and whether its rows are handed in one by one."""
+    rows = program.input_rows
+    how: dict[str, object] = {"streamed": rows is not None}
+    if rows is not None:
+        how |= {"rows": rows.rows, "row_bytes": rows.row_bytes}
+    return {**PortInfo.of(port).to_json(), **how}
+
+
 def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSource]:
     if isinstance(source, str | Path | bytes | onnx.ModelProto):
         return [source]
@@ -354,15 +377,16 @@ def plan_within(program: Program, options: CompileOptions, sram_budget: int | No
     then another is made for what that leaves.
     """
 
-    def outside(calls: Sequence[Call]) -> int:
-        return context_bytes(program) + stack_bytes(calls, options.target.core, options.optimize.kernels)
+    def outside(program: Program) -> int:
+        stack = stack_bytes(program.calls, options.target.core, options.optimize.kernels)
+        return context_bytes(program) + stack
 
     if sram_budget is None:
         return plan_network_of(program, options, options.optimize.plan_goal, None)
-    left = outside(program.calls)
+    left = outside(program)
     while True:
         planned = plan_network_of(program, options, options.optimize.plan_goal, sram_budget - left)
-        wanted = outside(planned.program.calls)
+        wanted = outside(planned.program)
         if wanted <= left or planned.plan.arena_bytes + wanted <= sram_budget:
             return planned
         left = wanted
@@ -405,6 +429,11 @@ def _other_options(
         yield "--optimize sram", lambda: compiled(network, replace(options, optimize=Optimize.SRAM))
     if options.optimize is not Optimize.FLASH:
         yield "--optimize flash", lambda: compiled(network, replace(options, optimize=Optimize.FLASH))
+    if not options.stream_input and not options.keep_input and not options.pin:
+        yield "--stream-input", lambda: compiled(*_streamed(network, options))
+        if options.optimize is not Optimize.SRAM:
+            smallest = replace(options, optimize=Optimize.SRAM)
+            yield "--optimize sram --stream-input", lambda: compiled(*_streamed(network, smallest))
     if options.keep_input:
         yield "without --keep-input", lambda: compiled(network, replace(options, keep_input=False))
     if network.base is not None and len(network.members) == 1 and options.exits.mode != "final":
@@ -413,9 +442,16 @@ def _other_options(
         base = replace(network.loaded, model=ir.from_proto(ir.to_proto(network.base)))
         loaded = choose_exits(base, alone).loaded
         quantized = quantize(loaded.model, network.calibration, options.method)
-        program = prepare(lower(quantized, network.program.name), options.target.core)
+        program = _lowered(quantized, network.program.name, options)
         final = replace(network, loaded=loaded, heads=(), base=None, quantized=quantized, program=program)
         yield "--exits final", lambda: compiled(final, options)
+
+
+def _streamed(network: LoweredNetwork, options: CompileOptions) -> tuple[LoweredNetwork, CompileOptions]:
+    """The network with its input handed in by rows. Raises UnsupportedModelError where that cannot be."""
+    options = replace(options, stream_input=True)
+    program = _lowered(network.quantized, network.program.name, options)
+    return replace(network, program=program), options
 
 
 def _boards(network: LoweredNetwork, options: CompileOptions) -> Iterator[Variant]:
@@ -425,7 +461,7 @@ def _boards(network: LoweredNetwork, options: CompileOptions) -> Iterator[Varian
 
         def compiled(board: Target = board) -> Report:
             there = replace(options, target=board)
-            program = prepare(lower(network.quantized, network.program.name), board.core)
+            program = _lowered(network.quantized, network.program.name, there)
             plan = plan_within(program, there, board.sram_bytes)
             moved = replace(network, program=program)
             return finish(moved, plan, there, board.sram_bytes, board.flash_bytes).report

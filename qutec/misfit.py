@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from qutec.errors import DoesNotFitError
+from qutec.errors import DoesNotFitError, UnsupportedModelError
 from qutec.planner import Plan, explain_misfit
 from qutec.program import Program
 from qutec.report import Report
@@ -68,7 +68,10 @@ def _remedies(options: Iterable[Variant], boards: Iterable[Variant]) -> list[str
 
 def _fitting(variants: Iterable[Variant]) -> Iterator[str]:
     for words, compiled in variants:
-        report = compiled()
+        try:
+            report = compiled()
+        except UnsupportedModelError:
+            continue
         sram, flash = report.sram_budget_bytes, report.flash_budget_bytes
         fits = sram is None or report.sram_bytes <= sram
         if fits and (flash is None or report.flash_total_bytes <= flash):

@@ -37,6 +37,7 @@ from qutec.program import (
     HeadFeatures,
     HeadLogits,
     HeadUncertainty,
+    InputRows,
     Lookup,
     MaxPool2D,
     Move,
@@ -233,6 +234,8 @@ def _evaluate(call: Call, buffers: Buffers) -> Int8Array:
         case ExitCheck():
             batch = len(buffers[call.output.buffer])
             return _bytes(np.full((batch, 1), call.number, dtype=np.int32))
+        case InputRows():
+            return _array(buffers, call.input, (call.rows * call.row_bytes,)).copy()
         case RowRegion():
             raise AssertionError("a region runs its calls, which write for themselves")
         case _:

@@ -37,6 +37,7 @@ from qutec.program import (
     HeadFeatures,
     HeadLogits,
     HeadUncertainty,
+    InputRows,
     Int8Array,
     Lookup,
     MaxPool2D,
@@ -113,6 +114,8 @@ class CallWriter:
                 return self._move(call)
             case Fill():
                 return self._fill(call)
+            case InputRows():
+                raise ValueError(f"{call.name} is not within a region")
             case HeadFeatures() | HeadLogits() | HeadUncertainty() | ExitCheck():
                 return write_head_call(index, call, self.address, self._const, self._kernels)
 

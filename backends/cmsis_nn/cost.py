@@ -17,7 +17,7 @@ from typing import Any
 
 from qutec.backends.cmsis_nn.kernel_index import kernel_files
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
-from qutec.program import Call, RowRegion
+from qutec.program import Call, InputRows, RowRegion
 from qutec.targets import Core
 
 __all__ = ["CodeCost", "SharedCode", "arm_stack_bytes", "code_cost", "shared_code_bytes", "stack_bytes"]
@@ -33,6 +33,9 @@ _CALLS = " calls"
 _REGION_CODE_BYTES = 120
 _ROW_CODE_BYTES = 190
 """Code of a region's loop, and of each layer in it besides its kernel: what asks for the rows."""
+_STREAM_CODE_BYTES = 150
+_RESUME_CODE_BYTES = 30
+"""Code of the API of a streamed input, and of each layer in its region for going on where it stopped."""
 _ROW_KERNELS = {
     "qute_average_end_s8.c": 84,
     "qute_average_row_s8.c": 88,
@@ -50,8 +53,9 @@ _MAP_STACK_BYTES = 24
 
 
 def _kernel_calls(calls: Sequence[Call]) -> list[Call]:
-    """The calls, and those within regions."""
-    return [one for call in calls for one in (call.calls if isinstance(call, RowRegion) else (call,))]
+    """The calls, and those within regions, that run a kernel."""
+    every = (one for call in calls for one in (call.calls if isinstance(call, RowRegion) else (call,)))
+    return [call for call in every if not isinstance(call, InputRows)]
 
 
 def _framed(calls: Sequence[Call]) -> list[tuple[Call, RowRegion | None]]:
@@ -65,6 +69,16 @@ def _framed(calls: Sequence[Call]) -> list[tuple[Call, RowRegion | None]]:
 
 def _frame(region: RowRegion | None) -> int:
     return 0 if region is None else _REGION_STACK_BYTES + _MAP_STACK_BYTES * (len(region.calls) + 1)
+
+
+def _region_code(region: RowRegion) -> int:
+    layers = len(_kernel_calls([region]))
+    streamed = layers < len(region.calls)
+    return (
+        _REGION_CODE_BYTES
+        + _ROW_CODE_BYTES * layers
+        + (_STREAM_CODE_BYTES + _RESUME_CODE_BYTES * layers if streamed else 0)
+    )
 
 
 @cache

@@ -13,12 +13,14 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.input_api import input_api
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, kernel_path, own_sources
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.backends.cmsis_nn.result_api import exit_lines, result_api
+from qutec.backends.cmsis_nn.row_calls import progress_parameter
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
-from qutec.program import ExitCheck, Int8Array, Port, Program
+from qutec.program import Call, ExitCheck, Int8Array, Port, Program
 
 __all__ = [
     "ArenaDeclaration",
@@ -139,12 +141,14 @@ def emit_network(
     layers = []
     for index, call in enumerate(program.calls):
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
-        layers += [*writer.functions, _layer_function(index, type(call).__name__, call.name, body)]
+        layers += [*writer.functions, _layer_function(index, call, body)]
     names = kernel_files(program.calls, kernels)
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
     head = _head(provenance)
     result = result_api(program, plan, prefix)
+    first = _function_name(0, type(program.calls[0]).__name__) if program.calls else ""
+    given = input_api(program, plan, prefix, _invocations(prefix, program, plan), first, sample_name)
     values = {
         "prefix": prefix,
         "PREFIX": prefix.upper(),
@@ -157,7 +161,10 @@ def emit_network(
         "input_count": str(len(program.inputs)),
         "output_count": str(len(program.outputs)),
         "ports": "\n\n".join(
-            [_port_macros(prefix, "INPUT", i, port) for i, port in enumerate(program.inputs)]
+            [
+                _port_macros(prefix, "INPUT", i, port) + _row_macros(prefix, program)
+                for i, port in enumerate(program.inputs)
+            ]
             + [_port_macros(prefix, "OUTPUT", i, port) for i, port in enumerate(program.outputs)]
         ),
         "qute_include": _own_includes(layers),
@@ -168,15 +175,21 @@ def emit_network(
         "result_declarations": result.declarations,
         "result_definitions": result.definitions,
         "layers": "\n\n".join(layers),
-        "input_offsets": _offsets(program.inputs, plan),
         "output_offsets": _offsets(program.outputs, plan),
-        "invocations": _invocations(prefix, program, plan),
+        "input_usage": given.usage,
+        "input_types": given.types,
+        "input_statuses": given.statuses,
+        "input_fields": given.context_fields,
+        "input_init": given.context_init,
+        "input_declarations": given.declarations,
+        "input_definitions": given.definitions,
+        "read_row": given.callback,
         "check_structs": _paragraph(_used(structs, checks)),
         "checks": f"{checks}\n" if checks else "",
         "declarations": const_data.declarations(),
         "definitions": const_data.definitions(),
         "samples": _samples(prefix, sample, sample_name),
-        "copies": _sample_copies(prefix, program, sample_name),
+        "copies": given.sample,
         "prints": _prints(prefix, program),
         "arena": arena.name,
         "arena_include": arena.include,
@@ -253,10 +266,11 @@ def _function_name(index: int, kind: str) -> str:
     return f"layer_{index}_{kind.lower()}"
 
 
-def _layer_function(index: int, kind: str, name: str, body: str) -> str:
+def _layer_function(index: int, call: Call, body: str) -> str:
+    parameters = ["int8_t *arena", *progress_parameter(call)]
     lines = [
-        f"/* {comment(name)} */",
-        f"static arm_cmsis_nn_status {_function_name(index, kind)}(int8_t *arena)",
+        f"/* {comment(call.name)} */",
+        f"static arm_cmsis_nn_status {_function_name(index, type(call).__name__)}({', '.join(parameters)})",
         "{",
         *(f"    {line}" for line in body.splitlines()),
         "}",
@@ -264,18 +278,21 @@ def _layer_function(index: int, kind: str, name: str, body: str) -> str:
     return "\n".join(lines)
 
 
-def _invocations(prefix: str, program: Program, plan: Plan) -> str:
-    lines: list[str] = []
-    for index, call in enumerate(program.calls):
-        lines += [
-            f"    if ({_function_name(index, type(call).__name__)}(arena) != ARM_CMSIS_NN_SUCCESS)",
-            "    {",
-            f"        return {prefix.upper()}_ERROR_KERNEL;",
-            "    }",
-            f"    layer_done(context, {index});",
-        ]
-        if isinstance(call, ExitCheck) and call.threshold is not None:
-            lines += exit_lines(prefix, call, plan)
+def _invocations(prefix: str, program: Program, plan: Plan) -> list[str]:
+    """The statements that run each call, and end where an exit is sure enough."""
+    return [_invocation(prefix, index, call, plan) for index, call in enumerate(program.calls)]
+
+
+def _invocation(prefix: str, index: int, call: Call, plan: Plan) -> str:
+    lines = [
+        f"    if ({_function_name(index, type(call).__name__)}(arena) != ARM_CMSIS_NN_SUCCESS)",
+        "    {",
+        f"        return {prefix.upper()}_ERROR_KERNEL;",
+        "    }",
+        f"    layer_done(context, {index});",
+    ]
+    if isinstance(call, ExitCheck) and call.threshold is not None:
+        lines += exit_lines(prefix, call, plan)
     return "\n".join(lines)
 
 
@@ -315,6 +332,15 @@ def _port_macros(prefix: str, direction: str, index: int, port: Port) -> str:
     )
 
 
+def _row_macros(prefix: str, program: Program) -> str:
+    """Rows of a streamed input, and bytes of a row; nothing for an input in the arena."""
+    rows = program.input_rows
+    if rows is None:
+        return ""
+    stem = f"{prefix.upper()}_INPUT_0"
+    return f"\n#define {stem}_ROWS {rows.rows}\n#define {stem}_ROW_BYTES {rows.row_bytes}"
+
+
 def _parenthesized(value: int) -> str:
     return f"({value})" if value < 0 else str(value)
 
@@ -329,13 +355,6 @@ def _order_words(port: Port) -> str:
         if np.array_equal(port.order, last):
             return "channels last (NHWC)" if len(shape) == 4 else "channels last (NWC)"
     return "permuted: see report.json"
-
-
-def _sample_copies(prefix: str, program: Program, name: str) -> str:
-    return "\n".join(
-        f"    memcpy({prefix}_input(&context, {i}), {name}_{i}, {prefix.upper()}_INPUT_{i}_BYTES);"
-        for i in range(len(program.inputs))
-    )
 
 
 def _prints(prefix: str, program: Program) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from qutec.backends.cmsis_nn.input_api import streaming_bytes
 from qutec.planner import Plan
 from qutec.program import ExitCheck, HeadUncertainty, Program
 
@@ -14,7 +15,7 @@ __all__ = ["ResultApi", "context_bytes", "exit_lines", "result_api"]
 _TEMPLATES = Path(__file__).parent / "templates"
 
 _CONTEXT_BYTES = 12
-"""sizeof(<prefix>_context) on a 32-bit core, without thresholds."""
+"""sizeof(<prefix>_context) on a 32-bit core, without what a streamed input and thresholds add."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def result_api(program: Program, plan: Plan, prefix: str) -> ResultApi:
 
 def context_bytes(program: Program) -> int:
     """sizeof(<prefix>_context) on a 32-bit core."""
-    return _CONTEXT_BYTES + 4 * len(_thresholds(program))
+    return _CONTEXT_BYTES + streaming_bytes(program) + 4 * len(_thresholds(program))
 
 
 def exit_lines(prefix: str, call: ExitCheck, plan: Plan) -> list[str]:

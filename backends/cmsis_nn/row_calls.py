@@ -12,11 +12,13 @@ from qutec.backends.cmsis_nn.text import comment
 from qutec.program import (
     Add,
     AvgPool2D,
+    Call,
     Concat,
     Conv2D,
     Copy,
     DepthwiseConv2D,
     HeadFeatures,
+    InputRows,
     Lookup,
     MaxPool2D,
     Mul,
@@ -26,12 +28,29 @@ from qutec.program import (
 from qutec.program.row_layout import row_layout
 from qutec.program.row_stages import RowStage, single_row
 
-__all__ = ["RegionWriter"]
+__all__ = ["RegionWriter", "progress_count", "progress_parameter"]
 
 Address: TypeAlias = Callable[[Tensor], str]
 """Writes the C expression of a tensor's first byte, of type int8_t *."""
 
 _Window: TypeAlias = Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D
+
+
+def progress_parameter(call: Call) -> list[str]:
+    """The parameter, besides the arena, of a call that is given the network's input row by row."""
+    return ["int32_t *rows_done"] if isinstance(call, RowRegion) and _rows_of(call) is not None else []
+
+
+def progress_count(region: RowRegion) -> int:
+    """How many numbers say how far a region is between two rows of the input, that of the input the first."""
+    stages = row_layout(region).schedule.stages
+    return len(stages) + sum(1 for stage in stages if stage.sums_bytes)
+
+
+def _rows_of(region: RowRegion) -> InputRows | None:
+    """The call of a region, its first, that takes in the network's input."""
+    first = region.calls[0]
+    return first if isinstance(first, InputRows) else None
 
 
 class RegionWriter:
@@ -47,26 +66,59 @@ class RegionWriter:
         self._const = const_data
         self._layout = row_layout(region)
         self._stages = self._layout.schedule.stages
+        self._rows = _rows_of(region)
         self._maps = {tensor.buffer: f"map_{k}" for k, tensor in enumerate(self._all_maps())}
         self.functions: list[str] = []
         self.checks: list[tuple[str, int]] = []
 
     def write(self) -> str:
         """The body of the region's function."""
-        lines = [*self._declarations(), ""]
-        lines += [f"for (int32_t round = 0; round < {self._layout.schedule.rounds}; ++round)", "{"]
-        for number in self._region.order:
-            lines += [f"    {line}" for line in self._turn(number, self._stages[number])]
-        return "\n".join([*lines, "}", _SUCCESS])
+        rounds = self._layout.schedule.rounds
+        loop = f"for (int32_t round = 0; round < {rounds}; ++round)"
+        turns = [
+            f"    {line}"
+            for number in self._region.order
+            if not isinstance(self._stages[number].call, InputRows)
+            for line in self._turn(number, self._stages[number])
+        ]
+        if self._rows is None:
+            return "\n".join([*self._declarations(), "", loop, "{", *turns, "}", _SUCCESS])
+        # One round for each row; what is left when the last is there runs to the end.
+        first, rows = self._maps[self._rows.output.buffer], self._rows.rows
+        lines = [
+            *self._declarations(),
+            f"const int32_t rounds = {first}.done < {rows} ? 1 : {rounds - rows + 1};",
+            "",
+            "for (int32_t round = 0; round < rounds; ++round)",
+            "{",
+            *turns,
+            "}",
+            f"if ({first}.done < {rows})",
+            "{",
+            f"    (void)qute_rows_next(&{first}); /* makes room for the next row */",
+            "}",
+            *self._progress(),
+        ]
+        return "\n".join([*lines, _SUCCESS])
+
+    def _progress(self) -> list[str]:
+        """Statements that keep how far each layer is until the next row of the input comes."""
+        done = [f"{self._maps[stage.call.output.buffer]}.done" for stage in self._stages]
+        taken = [f"taken_{number}" for number, stage in enumerate(self._stages) if stage.sums_bytes]
+        return [f"rows_done[{k}] = {value};" for k, value in enumerate([*done, *taken])]
 
     def _all_maps(self) -> list[Tensor]:
         """The inputs of the region, then what its calls make."""
-        return [*self._region.reads, *(stage.call.output for stage in self._stages)]
+        return [*self._arena_reads(), *(stage.call.output for stage in self._stages)]
+
+    def _arena_reads(self) -> list[Tensor]:
+        """What the region reads besides rows that the application makes."""
+        return [t for t in self._region.reads if self._rows is None or t.buffer != self._rows.input.buffer]
 
     def _declarations(self) -> list[str]:
         lines = []
         windows = {needed.buffer: needed for stage in self._stages for needed in stage.windows}
-        for tensor in self._region.reads:
+        for tensor in self._arena_reads():
             source = windows[tensor.buffer]
             values = f"{self._address(tensor)}, {source.row_bytes}, {source.rows}, 0, {source.rows}"
             lines.append(f"qute_rows {self._maps[tensor.buffer]} = {{{values}}};")
@@ -78,16 +130,36 @@ class RegionWriter:
             else:
                 capacity = held.rows
                 place = "NULL" if held.within else plus("arena", self._base + self._layout.rows[name])
-            lines.append(f"qute_rows {self._maps[name]} = {{{place}, {stage.row_bytes}, {capacity}, 0, 0}};")
+            begun = self._begun(number, f"{place}, {stage.row_bytes}, {capacity}")
+            lines.append(f"qute_rows {self._maps[name]} = {begun};")
             if (sums := self._layout.sums[number]) is not None:
                 place = plus("arena", self._base + sums)
                 lines.append(f"int32_t *const sums_{number} = (int32_t *)(void *)({place});")
-                lines.append(f"int32_t taken_{number} = 0;")
-        for number, stage in enumerate(self._stages):
-            if stage.sums_bytes:
-                lines.append(f"memset(sums_{number}, 0, {stage.sums_bytes});")
+                lines.append(f"int32_t taken_{number} = {self._taken_before(number)};")
+        cleared = [
+            f"memset(sums_{number}, 0, {stage.sums_bytes});"
+            for number, stage in enumerate(self._stages)
+            if stage.sums_bytes
+        ]
+        if cleared and self._rows is not None:
+            cleared = ["if (rows_done[0] == 0)", "{", *(f"    {line}" for line in cleared), "}"]
+        lines += cleared
         most = max(len(stage.windows) for stage in self._stages)
         return [*lines, f"qute_window {', '.join(f'window_{k}' for k in range(most))};"]
+
+    def _begun(self, number: int, values: str) -> str:
+        """The initial value of a map: nothing made, or as many rows as before this row of the input."""
+        if self._rows is None:
+            return f"{{{values}, 0, 0}}"
+        # Of the input there is one more: the row that the application has just written.
+        new = " + 1" if isinstance(self._stages[number].call, InputRows) else ""
+        return f"qute_rows_resumed({values}, rows_done[{number}]{new})"
+
+    def _taken_before(self, number: int) -> str:
+        if self._rows is None:
+            return "0"
+        position = sum(1 for stage in self._stages[:number] if stage.sums_bytes)
+        return f"rows_done[{len(self._stages) + position}]"
 
     def _turn(self, number: int, stage: RowStage) -> list[str]:
         """The next step of one layer, if what it needs is there."""
@@ -202,6 +274,8 @@ class RegionWriter:
                 return self._concat(stage, stage.call)
             case HeadFeatures():
                 raise AssertionError("heads take in rows")
+            case InputRows():
+                raise AssertionError("the application makes these rows")
 
     def _convolution(self, number: int, stage: RowStage, call: Conv2D | DepthwiseConv2D) -> list[str]:
         stem = f"{self._index}_{number}"

@@ -260,7 +260,9 @@ def read_build(folder: Path) -> SavedBuild:
         name, target = str(report["model"]["name"]), find_target(str(report["target"]))
         heads, warnings = (tuple(map(str, report[key])) for key in ("heads", "warnings"))
         sram = int(report["sram_budget_bytes"] or report["sram_bytes"])
-        ports = [report["inputs"], report["outputs"]]
+        ports = [
+            [PortInfo.from_json(entry).to_json() for entry in report[key]] for key in ("inputs", "outputs")
+        ]
         calibration = str(report["calibration"])
     except (KeyError, TypeError, ValueError) as error:
         raise UsageError(f"'{folder}' is not a compiled project: its report.json is garbled") from error

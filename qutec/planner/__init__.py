@@ -2,14 +2,16 @@
 
 `access` states in which order kernels read and write, `overlap` how near an output may come to an input.
 `flow` is a program without its order, `schedule` finds the order, `problem` states what must be placed then,
-`first_fit` and `exact` place it, `network` puts it all together, and adds moves. `validate` replays the
-program on the result without knowing how it was found, `misfit` explains a result that is too large.
+`first_fit` and `exact` place it, `network` puts it all together, and adds moves. `input_rows` takes an input
+in row by row. `validate` replays the program on the result without knowing how it was found, `misfit`
+explains a result that is too large.
 """
 
 from qutec.planner.access import AccessOrder, access_order, is_pointwise
 from qutec.planner.arena import DEFAULT_PLAN_SECONDS, plan_program
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Sharing
+from qutec.planner.input_rows import with_input_rows
 from qutec.planner.misfit import explain_misfit
 from qutec.planner.network import LAYERWISE, Goal, PlannedNetwork, plan_network
 from qutec.planner.overlap import Overlap, pointwise_block, safe_overlap
@@ -40,4 +42,5 @@ __all__ = [
     "pointwise_block",
     "safe_overlap",
     "validate_plan",
+    "with_input_rows",
 ]

@@ -179,8 +179,8 @@ def _used(program: Program, held: set[str]) -> list[str]:
                 )
             touched.add(tensor.buffer)
         for tensor in call.writes:
-            if program.buffers[tensor.buffer].kind is BufferKind.CONSTANT:
-                raise PlanError(f"call {i} ({call.name}) writes the constant {tensor.buffer}")
+            if not program.buffers[tensor.buffer].in_arena:
+                raise PlanError(f"call {i} ({call.name}) writes {tensor.buffer}, which is not in the arena")
     return [b.name for b in program.arena_buffers() if b.name in touched or b.kind is BufferKind.INPUT]
 
 
@@ -231,6 +231,10 @@ def _predecessors(
             before[i].update(range(i))
             for later in before[i + 1 :]:
                 later.add(i)
+        if any(program.buffers[tensor.buffer].kind is BufferKind.STREAMED for tensor in call.reads):
+            # Rows come when an inference begins, so what takes them in is the first to run.
+            for k, others in enumerate(before):
+                others.update({i} - {k})
     return tuple(tuple(sorted(calls)) for calls in before)
 
 

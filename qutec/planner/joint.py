@@ -18,6 +18,7 @@ from qutec.program import Program
 
 __all__ = ["RowPlans"]
 
+_NO_LIMIT = 1 << 40
 _SHARE = 0.2
 """Of what effort is left, for one choice."""
 _CALL_STEPS = 20
@@ -30,9 +31,12 @@ class RowPlans:
     """The candidates of one program, in one order of its calls, with layers that run row by row."""
 
     def __init__(
-        self, solver: Solver, program: Program, scratch: Sequence[int], layerwise: Candidate
+        self, solver: Solver, program: Program, scratch: Sequence[int], layerwise: Candidate | None
     ) -> None:
-        """`layerwise` is the best candidate without regions, moves included, and its bound one for these."""
+        """`layerwise` is the best candidate without regions, moves included, and its bound one for these.
+
+        None where there has to be one, to take in the rows of a streamed input.
+        """
         self._solver = solver
         self._program = program
         self._scratch = tuple(scratch)
@@ -47,23 +51,32 @@ class RowPlans:
         flow = self._solver.flow(self._program, self._scratch)
         return Choices(self._program, flow, self._scratch, self._segments, self._solver.core)
 
-    def smallest(self, effort: Effort) -> Candidate:
-        """The smallest candidate found, with a bound over all choices."""
+    def smallest(self, effort: Effort) -> Candidate | None:
+        """The smallest candidate found, with a bound over all choices; None where there is no choice."""
         best = self._layerwise
-        bound = best.solution.lower_bound
+        bounds = [] if best is None else [best.solution.lower_bound]
         for choice in self._choices.by_bound():
-            if choice.bound >= best.arena_bytes:
-                break
-            if effort.spent:
-                bound = min(bound, choice.bound)
-                break
+            if best is not None:
+                if choice.bound >= best.arena_bytes:
+                    break
+                if effort.spent:
+                    bounds.append(choice.bound)
+                    break
             if choice.is_layerwise:
                 continue
-            found = self._solved(choice, effort, None, best.arena_bytes)
-            bound = min(bound, max(choice.bound, found.solution.lower_bound))
-            if found.arena_bytes < best.arena_bytes:
+            found = self._solved(choice, effort, None, best.arena_bytes if best else None)
+            bounds.append(max(choice.bound, found.solution.lower_bound))
+            if best is None or found.arena_bytes < best.arena_bytes:
                 best = found
-        return best.bounded(bound)
+        return best.bounded(min(bounds)) if best else None
+
+    def cheapest(self, effort: Effort) -> Candidate | None:
+        """The candidate with regions that costs least, without moves; None where there is no choice."""
+        for choice in self._choices.by_cost(_NO_LIMIT):
+            if not choice.is_layerwise:
+                program, scratch = with_segments(self._program, self._scratch, choice.segments)
+                return self._solver.solved(program, scratch, effort)
+        return None
 
     def cheapest_within(self, limit: int, effort: Effort) -> Candidate | None:
         """The cheapest candidate found that needs at most `limit` bytes, None where none is found."""

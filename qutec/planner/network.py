@@ -16,6 +16,7 @@ from qutec.planner.arena import DEFAULT_PLAN_SECONDS, Solution, solution_plan, s
 from qutec.planner.concat_views import with_concat_views
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Sharing
+from qutec.planner.input_rows import no_rows
 from qutec.planner.joint import RowPlans
 from qutec.planner.moves import Candidate, Solver
 from qutec.planner.plan import Alignment, PinError, Plan, Scope, Technique
@@ -79,6 +80,7 @@ def plan_network(
     Raises:
         PlanError: the program has no valid plan, for example because a call reads what nobody wrote.
         PinError: two buffers are pinned onto each other, or a pin is impossible by itself.
+        UnsupportedModelError: the layers that read the rows of a streamed input cannot run row by row.
     """
     _check_pinned(program, pinned or {})
     solver = Solver(core, keep_input, alignment, pinned or {})
@@ -116,7 +118,9 @@ def _planned(
     best = solver.solved(program, scratch, effort.share(0.5))
     techniques.append(_technique("overlap", best.solution))
     scope = Scope.ORDER
-    if goal is Goal.SRAM or (limit is not None and best.arena_bytes > limit):
+    if program.input_rows is not None:
+        best, scope = _with_streamed_input(solver, best, goal, limit, effort, techniques)
+    elif goal is Goal.SRAM or (limit is not None and best.arena_bytes > limit):
         best, scope = _with_moves_and_rows(solver, best, limit, effort, techniques)
     return _Found(best, scope, techniques)
 
@@ -161,7 +165,7 @@ def _with_moves_and_rows(
     best = plans.cheapest_within(limit, effort.share(0.5)) if limit is not None else None
     scope = Scope.GIVEN_ROWS
     if best is None:
-        best, scope = plans.smallest(effort), Scope.ROWS
+        best, scope = plans.smallest(effort) or moved, Scope.ROWS
     if best.arena_bytes < moved.arena_bytes:
         # What only fits a limit may well be larger than the smallest.
         techniques.append(
@@ -169,6 +173,37 @@ def _with_moves_and_rows(
         )
     if not any(isinstance(call, RowRegion) for call in best.program.calls) and scope is Scope.GIVEN_ROWS:
         scope = Scope.MOVES
+    return best, scope
+
+
+def _with_streamed_input(
+    solver: Solver,
+    whole: Candidate,
+    goal: Goal,
+    limit: int | None,
+    effort: Effort,
+    techniques: list[Technique],
+) -> tuple[Candidate, Scope]:
+    """The same where a region has to take in the input; `whole` is the plan with the input in the arena.
+
+    The cheapest such candidate where there is neither a limit nor another goal. Raises UnsupportedModelError.
+    """
+    plans = RowPlans(solver, *_in_order(whole), None)
+    cheapest = plans.cheapest(effort.share(0.3))
+    if cheapest is None:
+        raise no_rows(whole.program)
+    techniques.append(_technique("streamed input", cheapest.solution))
+    if goal is not Goal.SRAM and (limit is None or cheapest.arena_bytes <= limit):
+        return cheapest, Scope.GIVEN_ROWS
+    best = plans.cheapest_within(limit, effort.share(0.5)) if limit is not None else None
+    scope = Scope.GIVEN_ROWS
+    if best is None:
+        best, scope = plans.smallest(effort), Scope.ROWS
+    assert best is not None  # where one choice is possible, that with the smallest bound is
+    if best.arena_bytes < cheapest.arena_bytes:
+        techniques.append(
+            Technique("row by row", best.arena_bytes, scope is Scope.ROWS and best.solution.optimal)
+        )
     return best, scope
 
 

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from qutec.program import BufferKind, Call, ExitCheck, Program, RowRegion
+from qutec.program import BufferKind, Call, ExitCheck, InputRows, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
 from qutec.program.row_stages import row_stage
 
@@ -71,9 +71,9 @@ def smallest_regions(program: Program, scratch: Sequence[int]) -> Segmentation:
     return _best(fitting, len(program.calls), key=lambda s: (0, s.cost))
 
 
-def cheapest_regions(program: Program, scratch: Sequence[int], limit: int) -> Segmentation | None:
+def cheapest_regions(program: Program, scratch: Sequence[int], limit: int | None) -> Segmentation | None:
     """The cheapest segments of which none needs more than `limit` bytes; None where there are none."""
-    fitting = [s for s in segments(program, scratch) if s.peak <= limit]
+    fitting = [s for s in segments(program, scratch) if limit is None or s.peak <= limit]
     reachable = {0}
     for segment in fitting:
         if segment.first in reachable:
@@ -105,18 +105,20 @@ def _best(segments: Sequence[Segment], end: int, key: Callable[[Segment], tuple[
 def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:
     """Every block of calls that may run as one, as a region or as it is, by their first calls."""
     lives = _Lives(program)
-    cuts = _cuts(lives)
+    cuts = _cuts(program, lives)
     found: list[Segment] = []
     for a, first in enumerate(cuts[:-1]):
-        peak = lives.peak(
-            program.calls[first : cuts[a + 1]], scratch[first : cuts[a + 1]], first, cuts[a + 1]
-        )
-        found.append(Segment(first, cuts[a + 1], None, tuple(range(first, cuts[a + 1])), peak, 0.0))
+        end = cuts[a + 1]
+        calls = program.calls[first:end]
+        # The rows of a streamed input are taken in by a region, and there is no other way.
+        if not any(isinstance(call, InputRows) for call in calls):
+            peak = lives.peak(calls, scratch[first:end], first, end)
+            found.append(Segment(first, end, None, tuple(range(first, end)), peak, 0.0))
         for end in cuts[a + 1 :]:
             found_region = row_region(program, scratch, first, end)
             if found_region is not None:
                 region, behind = found_region
-                calls = [region, *(program.calls[i] for i in behind)]
+                calls = (region, *(program.calls[i] for i in behind))
                 sizes = [row_layout(region).bytes, *(scratch[i] for i in behind)]
                 peak = lives.peak(calls, sizes, first, end)
                 found.append(Segment(first, end, region, behind, peak, _cost(region)))
@@ -159,10 +161,15 @@ class _Lives:
         return peak
 
 
-def _cuts(lives: _Lives) -> list[int]:
-    """Places in the order of calls, both ends among them; of very many those where least is live."""
+def _cuts(program: Program, lives: _Lives) -> list[int]:
+    """Places in the order of calls, both ends among them; of very many those where least is live.
+
+    One is behind the last call that reads the rows of a streamed input: where the first region may end.
+    """
     inner = sorted(range(1, lives.calls), key=lambda place: (lives.bytes_before(place), place))
-    return sorted({0, lives.calls, *inner[:_MOST_CUTS]})
+    taken = program.input_rows
+    readers = [i for i, call in enumerate(program.calls, 1) if taken and taken.output in call.reads]
+    return sorted({0, lives.calls, *inner[:_MOST_CUTS], *readers[-1:]})
 
 
 def row_region(
@@ -199,6 +206,9 @@ def row_region(
     wanted = {tensor.buffer for call in others for tensor in call.reads}
     wanted |= {port.tensor.buffer for port in program.outputs}
     outputs = {name for name in made if name in wanted or kinds[name] is not BufferKind.INTERNAL}
+    if any(isinstance(call, InputRows) and call.output.buffer in outputs for call in chosen):
+        # Somebody reads the input after the region: all of it would be held.
+        return None
     name = f"{chosen[0].name} .. {chosen[-1].name}"
     region = RowRegion(name, chosen, tuple(scratch[i] for i in inside), frozenset(outputs))  # type: ignore[arg-type]
     try:

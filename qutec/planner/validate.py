@@ -19,7 +19,7 @@ import numpy.typing as npt
 from qutec.planner.access import Ranges, access_order
 from qutec.planner.plan import Plan, PlanError
 from qutec.planner.validate_rows import validate_rows
-from qutec.program import BufferKind, ExitCheck, Indices, Program, RowRegion, Tensor
+from qutec.program import BufferKind, ExitCheck, Indices, InputRows, Program, RowRegion, Tensor
 from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
@@ -45,6 +45,7 @@ def validate_plan(program: Program, scratch: Sequence[int], plan: Plan, core: Co
     Raises:
         PlanError: names the call, the buffer and the byte of the first fault.
     """
+    _check_rows_of_input(program)
     _check_places(program, scratch, plan)
     _check_report(program, scratch, plan)
     replay = _Replay(program, scratch, plan, core)
@@ -54,6 +55,23 @@ def validate_plan(program: Program, scratch: Sequence[int], plan: Plan, core: Co
         if isinstance(program.calls[i], ExitCheck):
             replay.read_outputs()
     replay.read_outputs()
+
+
+def _check_rows_of_input(program: Program) -> None:
+    """A streamed input is read by one call, the first in turn of a region that runs before all others."""
+    streamed = {buffer.name for buffer in program.buffers.values() if buffer.kind is BufferKind.STREAMED}
+    if not streamed:
+        return
+    first = program.calls[0]
+    readers = [call for call in program.calls if streamed & {tensor.buffer for tensor in call.reads}]
+    if len(streamed) > 1 or readers != [first] or not isinstance(first, RowRegion):
+        raise PlanError(f"rows of {', '.join(sorted(streamed))} are not taken in by the first call alone")
+    inside = [call for call in first.calls if streamed & {tensor.buffer for tensor in call.reads}]
+    call = inside[0]
+    if len(inside) > 1 or not isinstance(call, InputRows) or first.order[0] != first.calls.index(call):
+        raise PlanError(f"{call.name} reads {call.reads[0].buffer}, which is handed in row by row")
+    if call.rows * call.row_bytes != program.buffers[call.input.buffer].bytes:
+        raise PlanError(f"{call.name} takes {call.rows} rows of {call.row_bytes} bytes, not the whole input")
 
 
 def _check_places(program: Program, scratch: Sequence[int], plan: Plan) -> None:
@@ -145,11 +163,11 @@ class _Replay:
         written = [(t, self._region(who, t, call.written_region(k))) for k, t in enumerate(call.writes)]
         read = [(t, self._region(who, t, call.read_region(k))) for k, t in enumerate(call.reads)]
         for tensor, region in read:
-            if not self._is_constant(tensor.buffer):
+            if not self._is_outside(tensor.buffer):
                 self._read(who, tensor.buffer, region)
         for output, _ in written:
-            if self._is_constant(output.buffer):
-                raise PlanError(f"{who} writes the constant {output.buffer}")
+            if self._is_outside(output.buffer):
+                raise PlanError(f"{who} writes {output.buffer}, which is not in the arena")
         self._check_scratch(i, who, [*read, *written])
         if len(written) == 1:
             self._check_overlap(i, who, read, *written[0])
@@ -161,7 +179,7 @@ class _Replay:
     def read_outputs(self) -> None:
         """The caller reads every output port; whatever else was written to an output must be there too."""
         for port in self._program.outputs:
-            if not self._is_constant(port.tensor.buffer):
+            if not self._is_outside(port.tensor.buffer):
                 region = self._region(f"output {port.name}", port.tensor, np.arange(port.size))
                 self._read(f"output {port.name}", port.tensor.buffer, region)
         for buffer in self._program.arena_buffers():
@@ -172,6 +190,8 @@ class _Replay:
     def _input_regions(self) -> Iterator[tuple[str, Indices]]:
         with_port = set()
         for port in self._program.inputs:
+            if self._is_outside(port.tensor.buffer):
+                continue
             with_port.add(port.tensor.buffer)
             yield (
                 port.tensor.buffer,
@@ -181,14 +201,15 @@ class _Replay:
             if buffer.kind is BufferKind.INPUT and buffer.name not in with_port:
                 yield buffer.name, np.arange(buffer.bytes)
 
-    def _is_constant(self, name: str) -> bool:
-        return self._program.buffers[name].kind is BufferKind.CONSTANT
+    def _is_outside(self, name: str) -> bool:
+        """Whether it is nowhere in the arena: in flash, or handed in row by row."""
+        return not self._program.buffers[name].in_arena
 
     def _region(self, who: str, tensor: Tensor, indices: Indices) -> Indices:
         """Byte numbers within the tensor's buffer, checked against its size."""
         if tensor.buffer not in self._program.buffers:
             raise PlanError(f"{who} uses the buffer {tensor.buffer}, which the program does not have")
-        if not self._is_constant(tensor.buffer):
+        if not self._is_outside(tensor.buffer):
             self._latest_of(who, tensor.buffer)
         size = self._program.buffers[tensor.buffer].bytes
         region = indices + tensor.offset
@@ -242,7 +263,7 @@ class _Replay:
             return
         end = offset + self._scratch[i]
         for tensor, region in touched:
-            if self._is_constant(tensor.buffer):
+            if self._is_outside(tensor.buffer):
                 continue
             address = self._address(tensor.buffer, region)
             hit = ((address >= offset) & (address < end)).nonzero()[0]
@@ -258,7 +279,7 @@ class _Replay:
         for k, (output, region) in enumerate(written):
             address = self._address(output.buffer, region)
             for tensor, other in (*read, *written[:k]):
-                if self._is_constant(tensor.buffer):
+                if self._is_outside(tensor.buffer):
                     continue
                 common = np.intersect1d(address, self._address(tensor.buffer, other))
                 if common.size:
@@ -274,7 +295,7 @@ class _Replay:
         shared = [
             k
             for k, (tensor, region) in enumerate(read)
-            if not self._is_constant(tensor.buffer)
+            if not self._is_outside(tensor.buffer)
             and _meet(self._address(tensor.buffer, region), self._address(output.buffer, written))
         ]
         if not shared:

@@ -28,6 +28,7 @@ from qutec.program.head_calls import (
     feature_bound,
     logit_bound,
 )
+from qutec.program.input_calls import InputRows
 from qutec.program.kernel_call import Indices, KernelCall
 from qutec.program.row_region import RowRegion
 from qutec.program.tensors import (
@@ -64,6 +65,7 @@ __all__ = [
     "HeadLogits",
     "HeadUncertainty",
     "Indices",
+    "InputRows",
     "Int8Array",
     "Int16Array",
     "Int32Array",
@@ -105,6 +107,7 @@ Call: TypeAlias = (
     | HeadLogits
     | HeadUncertainty
     | ExitCheck
+    | InputRows
     | RowRegion
 )
 """Every kind of call there is; `match` over it is checked for completeness."""
@@ -122,4 +125,10 @@ class Program:
 
     def arena_buffers(self) -> Iterator[Buffer]:
         """The buffers that take arena, in the order in which they were made."""
-        return (b for b in self.buffers.values() if b.kind is not BufferKind.CONSTANT)
+        return (b for b in self.buffers.values() if b.in_arena)
+
+    @property
+    def input_rows(self) -> InputRows | None:
+        """The call that takes in the network's input row by row; None where the input is in the arena."""
+        inside = (one for call in self.calls if isinstance(call, RowRegion) for one in call.calls)
+        return next((call for call in (*self.calls, *inside) if isinstance(call, InputRows)), None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from qutec.program.elementwise_calls import Add, Mul
+from qutec.program.input_calls import InputRows
 from qutec.program.row_region import RowRegion
 from qutec.program.row_schedule import RowSchedule, row_schedule
 
@@ -91,7 +92,8 @@ def best_turns(region: RowRegion) -> RowRegion:
     best, least = region, layout.bytes
     for number, call in enumerate(region.calls):
         held = layout.schedule.held.get(call.output.buffer)
-        if held is None or held.rows == 1:
+        # A round begins when the application has written a row of a streamed input.
+        if held is None or held.rows == 1 or isinstance(call, InputRows):
             continue
         readers = [n for n, one in enumerate(region.calls) if call.output in one.reads]
         if len(readers) != 1 or not isinstance(region.calls[readers[0]], Add | Mul):

@@ -11,13 +11,26 @@ import numpy.typing as npt
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Concat, Copy, Lookup
 from qutec.program.head_calls import HeadFeatures
+from qutec.program.input_calls import InputRows
 from qutec.program.kernel_call import Indices, KernelCall
 from qutec.program.tensors import Tensor
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
 
 __all__ = ["RowCall", "RowRegion", "RowWindow"]
 
-RowCall = Conv2D | DepthwiseConv2D | AvgPool2D | MaxPool2D | Add | Mul | Lookup | Copy | Concat | HeadFeatures
+RowCall = (
+    InputRows
+    | Conv2D
+    | DepthwiseConv2D
+    | AvgPool2D
+    | MaxPool2D
+    | Add
+    | Mul
+    | Lookup
+    | Copy
+    | Concat
+    | HeadFeatures
+)
 """Calls that a region can hold."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Lookup
+from qutec.program.input_calls import InputRows
 from qutec.program.row_region import RowRegion
 from qutec.program.row_stages import RowStage, row_stages
 
@@ -155,6 +156,9 @@ def _in_place(
     """
     into: dict[int, int] = {}
     for number in sorted(alone):
+        if isinstance(stages[number].call, InputRows):
+            # The application writes its row between two rounds, when no other map makes room.
+            continue
         by = readers[number]
         if len(by) == 1 and by[0] not in into.values() and isinstance(stages[by[0]].call, Add | Mul | Lookup):
             into[number] = by[0]

@@ -10,6 +10,7 @@ import numpy as np
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Concat, Copy, Lookup
 from qutec.program.head_calls import HeadFeatures
+from qutec.program.input_calls import InputRows
 from qutec.program.kernel_call import KernelCall
 from qutec.program.row_region import RowCall, RowWindow
 from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPool2D
@@ -90,6 +91,8 @@ def _stage(call: KernelCall, geometry: dict[str, _Rows]) -> RowStage | None:
     if any(t.offset for t in call.writes) or any(t.offset for t in call.reads if not isinstance(call, Copy)):
         return None
     match call:
+        case InputRows():
+            return RowStage(call, (), call.rows, call.rows, call.row_bytes)
         case Conv2D() | DepthwiseConv2D():
             taps = call.weights.shape[1 if isinstance(call, Conv2D) else 0]
             return _window_stage(call, (int(taps) - 1) * call.dilation[0] + 1)

@@ -57,6 +57,8 @@ class BufferKind(Enum):
     """Lives from its first writer to its last reader."""
     CONSTANT = "constant"
     """Const data in flash; takes no arena."""
+    STREAMED = "streamed"
+    """An input that the caller hands in row by row (`InputRows`); takes no arena."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,11 @@ class Buffer:
     bytes: int
     kind: BufferKind
     data: Int8Array | None = None
+
+    @property
+    def in_arena(self) -> bool:
+        """Whether it takes arena."""
+        return self.kind not in (BufferKind.CONSTANT, BufferKind.STREAMED)
 
 
 @dataclass(frozen=True)

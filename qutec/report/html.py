@@ -31,6 +31,7 @@ def report_html(report: Report, plan: Plan) -> str:
             + _budget(report.flash_total_bytes, report.flash_budget_bytes, "; "),
         ),
         ("multiply-accumulates", f"{report.macs:,}", f"{report.parameters:,} parameters"),
+        *_streamed(report),
         ("outputs", ", ".join(str(port["name"]) for port in report.outputs), ""),
         ("int8 parameters", report.calibration, ""),
     ]
@@ -65,6 +66,19 @@ def report_html(report: Report, plan: Plan) -> str:
             *_kernels(report),
         ],
     )
+
+
+def _streamed(report: Report) -> list[tuple[str, str, str]]:
+    """The input, where it is handed in row by row."""
+    return [
+        (
+            f"input {port['name']}",
+            f"{port['rows']} rows of {port['row_bytes']} bytes",
+            "streamed: not in the arena",
+        )
+        for port in report.inputs
+        if port.get("streamed")
+    ]
 
 
 def _shape(shape: tuple[int, ...]) -> str:

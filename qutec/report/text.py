@@ -61,7 +61,14 @@ def _uncertainty(report: Report) -> list[str]:
 
 
 def _ports(ports: tuple[dict[str, object], ...]) -> str:
-    return ", ".join(f"{port['name']} {_shape(port['shape'])}" for port in ports)
+    return ", ".join(f"{port['name']} {_shape(port['shape'])}{_rows(port)}" for port in ports)
+
+
+def _rows(port: dict[str, object]) -> str:
+    """How a streamed input comes."""
+    if not port.get("streamed"):
+        return ""
+    return f" (streamed: {port['rows']} rows of {port['row_bytes']} bytes, not in the arena)"
 
 
 def _shape(shape: object) -> str:

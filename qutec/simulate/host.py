@@ -21,6 +21,7 @@ __all__ = ["HostImage", "build_host"]
 _HARNESS = Path(__file__).parent / "harness"
 _TIMEOUT_SECONDS = 600
 _EXIT_TRUNCATED = 65
+_EXIT_ROWS = 66
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class HostImage:
         if 0 < result.returncode < _EXIT_TRUNCATED - 1:
             status = self.project.status_name(result.returncode - 1)
             return f"{self.project.prefix} returned {status} on the host"
+        if result.returncode == _EXIT_ROWS:
+            return f"{self.project.prefix} did not ask for every row of its input once and in order"
         return f"{self.project.prefix} ended with status {result.returncode} on the host"
 
 

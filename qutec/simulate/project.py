@@ -1,7 +1,8 @@
 """What the simulator has to know about an emitted project, read from its report.json.
 
 The same facts are compiled into the harness through a generated `sim_config.h`, which refuses to compile
-when the report and the project's C header disagree.
+when the report and the project's C header disagree. A network that asks for its input row by row has
+SIM_INPUT_ROWS there, and no sim_net_input.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ _STATUS_NAMES = (
     "ERROR_ARENA_ALIGNMENT",
     "ERROR_SCRATCH",
     "ERROR_KERNEL",
+    "ERROR_INPUT",
+    "NEEDS_ROW",
 )
 
 
@@ -45,6 +48,13 @@ class EmittedProject:
     """Optimisation that the project asks for, such as "-O3"."""
     networks: tuple[EmittedProject, ...] = ()
     """In the order in which they run; none in a project of one network."""
+    input_rows: int | None = None
+    """Rows of the input, where the network asks for them one by one; None where the input is in the arena."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of a streamed input; 0 where the input is in the arena."""
+        return self.input_bytes[0] // self.input_rows if self.input_rows else 0
 
     @property
     def kernel_sources(self) -> tuple[Path, ...]:
@@ -108,8 +118,19 @@ def _project(path: Path, report: dict[str, Any]) -> EmittedProject:
         output_bytes=tuple(int(port["bytes"]) for port in report["outputs"]),
         layer_count=len(report["layers"]),
         sources=tuple(sources),
+        input_rows=_input_rows(report),
         compiler_level=str(report.get("compiler_level", "-O3")),
     )
+
+
+def _input_rows(report: dict[str, Any]) -> int | None:
+    """Builds before --stream-input say nothing of it."""
+    rows = [int(port["rows"]) for port in report["inputs"] if port.get("streamed")]
+    if not rows:
+        return None
+    if len(report["inputs"]) > 1 or rows[0] < 1 or int(report["inputs"][0]["bytes"]) % rows[0]:
+        raise ValueError("the rows of its input")
+    return rows[0]
 
 
 def config_header(project: EmittedProject) -> str:
@@ -126,6 +147,9 @@ def config_header(project: EmittedProject) -> str:
         **{f"{macro}_INPUT_{k}_BYTES": size for k, size in enumerate(project.input_bytes)},
         **{f"{macro}_OUTPUT_{k}_BYTES": size for k, size in enumerate(project.output_bytes)},
     }
+    if project.input_rows is not None:
+        sizes[f"{macro}_INPUT_0_ROWS"] = project.input_rows
+        sizes[f"{macro}_INPUT_0_ROW_BYTES"] = project.row_bytes
     lines = ["// SPDX-License-Identifier: Apache-2.0", "#ifndef SIM_CONFIG_H", "#define SIM_CONFIG_H"]
     lines += ["#include <stdint.h>", f'#include "{prefix}.h"']
     for name, value in sizes.items():
@@ -141,6 +165,14 @@ def config_header(project: EmittedProject) -> str:
         f"typedef {prefix}_context sim_net_context;",
         f"#define SIM_NET_OK {macro}_OK",
     ]
-    calls = ("init", "input", "output", "invoke", "check_scratch")
+    if project.input_rows is not None:
+        lines += [
+            f"#define SIM_INPUT_ROWS {project.input_rows}",
+            f"#define SIM_ROW_BYTES {project.row_bytes}u",
+            f"#define SIM_NET_ERROR_INPUT {macro}_ERROR_INPUT",
+        ]
+    calls = ["init", "output", "invoke", "check_scratch"]
+    if project.input_rows is None:
+        calls.append("input")
     lines += [f"#define sim_net_{call} {prefix}_{call}" for call in calls]
     return "\n".join([*lines, "#endif", ""])

@@ -86,6 +86,15 @@ class Cpu:
         self._uc.ctl_flush_tb()
         self._uc.hook_add(self._unicorn.UC_HOOK_BLOCK, adapter)
 
+    def on_execute(self, address: int, hook: Callable[[], None]) -> None:
+        """Call `hook()` before every execution of the instruction at `address`, from now on."""
+
+        def adapter(_uc: object, _address: int, _size: int, _data: object) -> None:
+            hook()
+
+        self._uc.ctl_flush_tb()
+        self._uc.hook_add(self._unicorn.UC_HOOK_CODE, adapter, begin=address, end=address)
+
     def on_access(self, low: int, high: int, hook: Callable[[bool, int, int], None]) -> None:
         """Call `hook(is_write, address, size)` on accesses of mapped bytes in [low, high).
 

@@ -49,6 +49,7 @@ class UnicornMachine:
         self.sram_low = machine.sram_top - sram_bytes
         self._faults: list[str] = []
         self._inputs: list[int] = []
+        self._rows: list[bytes] | None = None
         self._cpu = Cpu(machine.unicorn_model)
         flash_end = max(part.load_address + len(part.data) for part in image.segments if part.data)
         self._flash = (machine.code, -(-flash_end // PAGE_BYTES) * PAGE_BYTES)
@@ -56,6 +57,8 @@ class UnicornMachine:
         self._page = self.sram_low // PAGE_BYTES * PAGE_BYTES
         self._cpu.map_ram(self._page, machine.sram_top - self._page)
         self._cpu.on_fault(self._note)
+        if image.project.input_rows is not None:
+            self._cpu.on_execute(image.symbols["sim_read_row_hook"] & ~1, self._give_row)
         # Mapped for the granularity of pages and of the arena, but not the target's to touch.
         edges = ((self._page, self.sram_low), (self._arena_end, machine.sram_top))
         self.guards = tuple((low, high) for low, high in edges if low < high)
@@ -68,11 +71,16 @@ class UnicornMachine:
         self._load(painting)
         self._require_ok("sim_check_scratch")
         self._require_ok("sim_init", self.image.arena_address)
-        sizes = self.image.project.input_bytes
-        self._inputs = [self._port("sim_input", index, size) for index, size in enumerate(sizes)]
+        if self.image.project.input_rows is None:
+            sizes = self.image.project.input_bytes
+            self._inputs = [self._port("sim_input", index, size) for index, size in enumerate(sizes)]
 
     def set_inputs(self, contents: bytes) -> None:
-        """Write consecutive inputs to where the network wants them."""
+        """Write consecutive inputs to where the network wants them, or have the rows of the one ready."""
+        if self.image.project.input_rows is not None:
+            size = self.image.project.row_bytes
+            self._rows = [contents[start : start + size] for start in range(0, len(contents), size)]
+            return
         position = 0
         for address, size in zip(self._inputs, self.image.project.input_bytes, strict=True):
             self._cpu.write(address, contents[position : position + size])
@@ -81,6 +89,8 @@ class UnicornMachine:
     def invoke(self) -> None:
         """One inference with the inputs set. Raises EmulationError."""
         self._require_ok(f"{self.image.project.prefix}_invoke", self.image.symbols["sim_context"])
+        if self._rows:
+            raise EmulationError(f"the network did not ask for the last {len(self._rows)} rows of its input")
 
     def outputs(self) -> bytes:
         """The outputs of the last inference, consecutive."""
@@ -106,14 +116,17 @@ class UnicornMachine:
         return self._cpu.read(address, size)
 
     def count_instructions(self) -> InstructionCounter:
-        """Count every instruction from now on, those of the layer callback left out."""
+        """Count every instruction from now on, those of the harness's callbacks left out."""
         counter = InstructionCounter()
         lengths: dict[tuple[int, int], int] = {}
         callback = self.image.symbols["sim_on_layer_hook"] & ~1
+        rows_callback = self.image.symbols.get("sim_read_row_hook", 0) & ~1
 
         def on_block(address: int, size: int) -> None:
             if address == callback:
                 counter.layers.append((self._cpu.register("R1"), counter.total))
+                return
+            if address == rows_callback:
                 return
             length = lengths.get((address, size))
             if length is None:
@@ -211,6 +224,20 @@ class UnicornMachine:
         if not self.sram_low <= address <= self.image.machine.sram_top - size:
             raise EmulationError(f"{function}({index}) is 0x{address:08x}; its {size} bytes are not in SRAM")
         return address
+
+    def _give_row(self) -> None:
+        """Write the row that the network asks for: the next one, to a place in the arena."""
+        rows, size = self.image.project.input_rows, self.image.project.row_bytes
+        row, address = self._cpu.register("R1"), self._cpu.register("R2")
+        due = rows - len(self._rows) if rows is not None and self._rows else rows
+        if not self._rows or row != due:
+            self._faults.append(f"the network asks for row {row} of its input, and row {due} is due")
+        elif not self.image.arena_address <= address <= self._arena_end - size:
+            self._faults.append(f"row {row} of the input is to go to 0x{address:08x}, outside the arena")
+        else:
+            self._cpu.write(address, self._rows.pop(0))
+            return
+        self._cpu.stop()
 
     def _note(self, kind: str, address: int, size: int) -> None:
         # After a jump to nowhere the caller is the one to name.

@@ -137,6 +137,7 @@ def test_version_is_that_of_the_package() -> None:
         ["compile", MODEL, "--calibration", "random", "--pin", "nothing=0"],
         ["compile", MODEL, "--calibration", "random", "--pin", "image=6"],
         ["compile", MODEL, "--calibration", "random", "--pin", "image=0", "--pin", "image=64"],
+        ["compile", MODEL, "--calibration", "random", "--stream-input", "--keep-input"],
         ["compile", MODEL],
         ["compile", MODEL, "--calibration", "missing.npz"],
         ["compile", "missing.onnx", "--calibration", "random"],
@@ -180,6 +181,33 @@ def test_unsupported_operator_is_named_and_ends_with_3(tmp_path: Path) -> None:
     assert "CumSum" in one_error(ended, INVALID_MODEL)
     assert list(contents(tmp_path)) == ["net.onnx"]
     assert "CumSum" in qutec("inspect", "net.onnx", "--json", folder=tmp_path).json()["unsupported"]
+
+
+def test_a_vector_cannot_be_handed_in_by_rows_and_ends_with_3(tmp_path: Path) -> None:
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    ports = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1, 8]) for n in "xy"]
+    graph = onnx.helper.make_graph([node], "vector", ports[:1], ports[1:])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)])
+    onnx.save(model, tmp_path / "net.onnx")
+    command = ("compile", "net.onnx", "--calibration", "random", "--stream-input")
+    assert "'x' (1 x 8)" in one_error(qutec(*command, folder=tmp_path), INVALID_MODEL)
+    assert list(contents(tmp_path)) == ["net.onnx"]
+
+
+def test_a_build_with_a_streamed_input_runs_and_is_evaluated(data: Path, tmp_path: Path) -> None:
+    require("unicorn", "zig")
+    folder = tmp_path / "net"
+    ended = qutec("compile", MODEL, "--calibration", data, "--stream-input", "-o", folder)
+    assert ended.code == DONE, ended.errors
+    assert "(streamed: 8 rows of 8 bytes, not in the arena)" in ended.output
+    assert "streamed" in qutec("report", folder).output
+    x = np.load(data)["x"]
+    np.save(tmp_path / "x.npy", x)
+    assert qutec("run", folder, "--input", tmp_path / "x.npy", "--json").json()["instructions"] > 0
+    np.savez(tmp_path / "labelled.npz", x_test=x, y_test=np.arange(len(x)) % 10)
+    evaluated = qutec("evaluate", folder, "--data", tmp_path / "labelled.npz", "--emulated", "4")
+    assert evaluated.code == DONE, evaluated.errors
+    assert "device" in evaluated.output
 
 
 def test_sram_gate_says_what_is_missing_and_what_takes_it(data: Path, tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_profile_prints_a_ratio_and_writes_reports(tmp_path: Path) -> None:
     [
         (("--provider", "tensorrt"), TOOL_MISSING, "no execution provider 'tensorrt'"),
         (("--sram", "64k"), USAGE, "--sram cannot be used with the target onnxruntime"),
+        (("--stream-input",), USAGE, "--stream-input cannot be used with the target onnxruntime"),
         (("--verify",), USAGE, "--verify cannot be used"),
         (("--threads", "0"), USAGE, "threads"),
         (("--runs", "3"), USAGE, "too few"),

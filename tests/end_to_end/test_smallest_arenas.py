@@ -140,6 +140,13 @@ EXIT_LIMITS: dict[tuple[str, ExitChoice], int] = {
 }
 """Bytes of arena where the exits run row by row with the trunk."""
 
+STREAMED_LIMITS: dict[tuple[str, ExitChoice], int] = {
+    ("mlperf_resnet8_ic_int8_qdq_b1", "auto"): 15_000,
+    ("mlperf_dscnn_kws_int8_qdq_b1", "auto"): 5_000,
+    ("trecx_ic_resnet8_ev_b1", "ensemble"): 19_000,
+}
+"""Bytes of arena where the input is handed in row by row."""
+
 HEAD_LIMITS = {"mlperf_resnet8_ic_b1": 18_000, "mlperf_dscnn_kws_b1": 6_400}
 """Bytes of arena with two QUTE heads."""
 
@@ -191,3 +198,17 @@ def test_a_limit_that_only_rows_can_meet_is_met(name: str) -> None:
     tight = qutec.compile(network(name).path, sram=LIMITS[name][2] + 1_500)
     assert "RowRegion" in [layer.kernel for layer in tight.report.layers]
     assert tight.report.sram_bytes <= LIMITS[name][2] + 1_500
+
+
+@pytest.mark.slow
+@pytest.mark.emulated
+@pytest.mark.parametrize(("name", "exits"), STREAMED_LIMITS)
+def test_an_input_that_is_handed_in_by_rows_takes_no_arena(
+    name: str, exits: ExitChoice, tmp_path: Path
+) -> None:
+    require("unicorn", "zig", "cc")
+    path = network(name).path
+    build = qutec.compile(path, exits=exits, optimize="sram", stream_input=True, calibration="random")
+    assert build.report.arena_bytes <= STREAMED_LIMITS[name, exits]
+    assert build.report.inputs[0]["streamed"] is True
+    assert_every_byte_is_right(build, tmp_path)

@@ -241,7 +241,7 @@ def test_repeating_walk_over_the_overwritten_operand_is_found() -> None:
 def test_constant_operands_are_not_in_the_arena() -> None:
     net = program([add("x", "bias", "y", 16)], {"x": 16, "bias": 16, "y": 16}, constants=("bias",))
     validate_plan(net, [0], plan_program(net, [0]))
-    with pytest.raises(PlanError, match="writes the constant bias"):
+    with pytest.raises(PlanError, match="writes bias, which is not in the arena"):
         plan_program(
             program([lookup("x", "bias", 16)], {"x": 16, "bias": 16}, constants=("bias",), outputs=()), [0]
         )

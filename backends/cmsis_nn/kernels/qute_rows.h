@@ -25,6 +25,13 @@ typedef struct
     int32_t above;      /* rows of padding above it */
 } qute_window;
 
+/* A map of which `done` rows have been made, with room for `capacity`. */
+static inline qute_rows qute_rows_resumed(int8_t *memory, int32_t row_bytes, int32_t capacity, int32_t done)
+{
+    const qute_rows map = {memory, row_bytes, capacity, done > capacity ? done - capacity : 0, done};
+    return map;
+}
+
 /* Place of the next row. It is made, and `done` counted up, before the function is called again. */
 static inline int8_t *qute_rows_next(qute_rows *map)
 {

@@ -16,7 +16,12 @@ int32_t sim_init(uint8_t *arena);
 void sim_watch_layers(void);
 // One inference. Returns the network's status.
 int32_t sim_invoke(void);
+#ifdef SIM_INPUT_ROWS
+// Writes nothing: the host sees that it is called, and writes the row. sim_init makes it the network's callback.
+int32_t sim_read_row_hook(void *user, int32_t row, int8_t *bytes);
+#else
 int8_t *sim_input(int32_t index);
+#endif
 const int8_t *sim_output(int32_t index);
 int32_t sim_check_scratch(void);
 // Does nothing: the host sees that it is called, and the layer that has run.
