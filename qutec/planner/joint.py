@@ -13,7 +13,7 @@ from functools import cached_property
 from qutec.planner.choices import Choice, Choices
 from qutec.planner.effort import Effort
 from qutec.planner.moves import Candidate, Solver, move_bytes
-from qutec.planner.regions import Segment, segments, with_segments
+from qutec.planner.regions import Segment, segments, smallest_of, with_segments
 from qutec.program import Program
 
 __all__ = ["RowPlans"]
@@ -55,6 +55,10 @@ class RowPlans:
         """The smallest candidate found, with a bound over all choices; None where there is no choice."""
         best = self._layerwise
         bounds = [] if best is None else [best.solution.lower_bound]
+        # A good candidate to begin with: what is not below it need not be looked at.
+        likely = self._likely(effort.share(_SHARE))
+        if likely is not None and (best is None or likely.arena_bytes < best.arena_bytes):
+            best = likely
         for choice in self._choices.by_bound():
             if best is not None:
                 if choice.bound >= best.arena_bytes:
@@ -69,6 +73,13 @@ class RowPlans:
             if best is None or found.arena_bytes < best.arena_bytes:
                 best = found
         return best.bounded(min(bounds)) if best else None
+
+    def _likely(self, effort: Effort) -> Candidate | None:
+        """The candidate whose segments need least with whole buffers, without moves."""
+        chosen = smallest_of(self._segments, len(self._program.calls))
+        if chosen is None or not chosen.regions:
+            return None
+        return self._solver.solved(*with_segments(self._program, self._scratch, chosen.segments), effort)
 
     def cheapest(self, effort: Effort) -> Candidate | None:
         """The candidate with regions that costs least, without moves; None where there is no choice."""

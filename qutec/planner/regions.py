@@ -22,9 +22,9 @@ from qutec.program.row_stages import row_stage
 __all__ = [
     "Segment",
     "Segmentation",
-    "cheapest_regions",
     "row_region",
     "segments",
+    "smallest_of",
     "smallest_regions",
     "with_regions",
     "with_segments",
@@ -36,17 +36,6 @@ _MOVE_COST = 0.6
 """Instructions, about, for each byte that moves up when a row goes."""
 _MOST_CUTS = 24
 """Places that are looked at: the number of segments grows with the square."""
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Ranges of calls (first, one past the last) that run as regions, and about what that needs and costs."""
-
-    regions: tuple[tuple[int, int], ...]
-    peak: int
-    """Bytes that the worst segment needs, buffers whole and nothing overlapping."""
-    cost: float
-    """Instructions more than layer by layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,27 +52,46 @@ class Segment:
     cost: float
 
 
+@dataclass(frozen=True)
+class Segmentation:
+    """Segments that together hold all calls, in order."""
+
+    segments: tuple[Segment, ...]
+
+    @property
+    def regions(self) -> tuple[tuple[int, int], ...]:
+        """Ranges of calls (first, one past the last) that run as regions."""
+        return tuple((s.first, s.end) for s in self.segments if s.region)
+
+    @property
+    def peak(self) -> int:
+        """Bytes that the worst segment needs, buffers whole and nothing overlapping."""
+        return max((s.peak for s in self.segments), default=0)
+
+    @property
+    def cost(self) -> float:
+        """Instructions more than layer by layer, about."""
+        return sum(s.cost for s in self.segments)
+
+
 def smallest_regions(program: Program, scratch: Sequence[int]) -> Segmentation:
     """The segments with the smallest peak, of those the cheapest."""
-    found = segments(program, scratch)
-    limit = _best(found, len(program.calls), key=lambda s: (s.peak, 0.0))
-    fitting = [s for s in found if s.peak <= limit.peak]
-    return _best(fitting, len(program.calls), key=lambda s: (0, s.cost))
+    found = smallest_of(segments(program, scratch), len(program.calls))
+    assert found is not None
+    return found
 
 
-def cheapest_regions(program: Program, scratch: Sequence[int], limit: int | None) -> Segmentation | None:
-    """The cheapest segments of which none needs more than `limit` bytes; None where there are none."""
-    fitting = [s for s in segments(program, scratch) if limit is None or s.peak <= limit]
-    reachable = {0}
-    for segment in fitting:
-        if segment.first in reachable:
-            reachable.add(segment.end)
-    if len(program.calls) not in reachable:
+def smallest_of(found: Sequence[Segment], end: int) -> Segmentation | None:
+    """The same of segments of `end` calls that are known; None where they do not hold all calls."""
+    limit = _best(found, end, key=lambda s: (s.peak, 0.0))
+    if limit is None:
         return None
-    return _best(fitting, len(program.calls), key=lambda s: (0, s.cost))
+    return _best([s for s in found if s.peak <= limit.peak], end, key=lambda s: (0, s.cost))
 
 
-def _best(segments: Sequence[Segment], end: int, key: Callable[[Segment], tuple[int, float]]) -> Segmentation:
+def _best(
+    segments: Sequence[Segment], end: int, key: Callable[[Segment], tuple[int, float]]
+) -> Segmentation | None:
     """Least in the largest first part of `key`, then in the sum of the second."""
     best: dict[int, tuple[tuple[int, float], tuple[Segment, ...]]] = {0: ((0, 0.0), ())}
     for segment in sorted(segments, key=lambda s: (s.first, s.end)):
@@ -94,12 +102,9 @@ def _best(segments: Sequence[Segment], end: int, key: Callable[[Segment], tuple[
         value = (max(peak, own_peak), cost + own_cost)
         if segment.end not in best or value < best[segment.end][0]:
             best[segment.end] = (value, (*path, segment))
-    path = best[end][1]
-    return Segmentation(
-        tuple((s.first, s.end) for s in path if s.region),
-        max((s.peak for s in path), default=0),
-        sum(s.cost for s in path),
-    )
+    if end not in best:
+        return None
+    return Segmentation(best[end][1])
 
 
 def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:

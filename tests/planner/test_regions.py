@@ -12,7 +12,7 @@ from qutec.backends.cmsis_nn import prepare
 from qutec.load import load
 from qutec.lower import lower
 from qutec.planner import Goal, plan_network, validate_plan
-from qutec.planner.regions import cheapest_regions, smallest_regions, with_regions
+from qutec.planner.regions import smallest_regions, with_regions
 from qutec.program import Add, AvgPool2D, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
 from qutec.program.row_schedule import row_schedule
@@ -85,20 +85,6 @@ def test_rows_take_less_memory_than_whole_maps_and_the_plan_is_valid(seed: int) 
     # Aligning the arena and its buffers may add what a sum of bytes does not count.
     assert net.plan.arena_bytes <= found.peak + 64
     assert whole.plan.arena_bytes <= plan_network(program, scratch, core=CORE).plan.arena_bytes
-
-
-def test_a_limit_is_met_at_the_least_cost() -> None:
-    program = random_network(3)
-    scratch = scratch_of(program)
-    smallest = smallest_regions(program, scratch)
-    assert cheapest_regions(program, scratch, smallest.peak - 1) is None
-    at_limit = cheapest_regions(program, scratch, smallest.peak)
-    assert at_limit is not None
-    assert at_limit.cost <= smallest.cost
-    roomy = cheapest_regions(program, scratch, 1 << 20)
-    assert roomy is not None
-    assert roomy.regions == ()
-    assert roomy.cost == 0.0
 
 
 def the_region(program: Program) -> RowRegion:
