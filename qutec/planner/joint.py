@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain, islice
 
 from qutec.planner.choices import Choice, Choices
 from qutec.planner.effort import Effort
@@ -18,6 +19,8 @@ from qutec.program import Program
 
 __all__ = ["RowPlans"]
 
+_PROMISING = 12
+"""Choices that are tried before those in the order of their bounds."""
 _SHARE = 0.2
 """Of what effort is left, for one choice."""
 _CALL_STEPS = 20
@@ -51,28 +54,39 @@ class RowPlans:
         """The smallest candidate found, with a bound over all choices."""
         best = self._layerwise
         bound = best.solution.lower_bound
+        solved: set[tuple[tuple[int, int], ...]] = {()}
+
+        def tried(choice: Choice) -> None:
+            nonlocal best, bound
+            solved.add(choice.regions)
+            found = self._solved(choice, effort, None, best.arena_bytes)
+            bound = min(bound, max(choice.bound, found.solution.lower_bound))
+            if found.arena_bytes < best.arena_bytes:
+                best = found
+
+        for choice in islice(self._choices.by_peak(), _PROMISING):
+            if choice.bound < best.arena_bytes and not effort.spent:
+                tried(choice)
         for choice in self._choices.by_bound():
             if choice.bound >= best.arena_bytes:
                 break
             if effort.spent:
                 bound = min(bound, choice.bound)
                 break
-            if choice.is_layerwise:
-                continue
-            found = self._solved(choice, effort, None, best.arena_bytes)
-            bound = min(bound, max(choice.bound, found.solution.lower_bound))
-            if found.arena_bytes < best.arena_bytes:
-                best = found
+            if choice.regions not in solved:
+                tried(choice)
         return best.bounded(bound)
 
     def cheapest_within(self, limit: int, effort: Effort) -> Candidate | None:
         """The cheapest candidate found that needs at most `limit` bytes, None where none is found."""
         best: Candidate | None = None
         least = float("inf")
-        for choice in self._choices.by_cost(limit):
+        # One that is sure to fit, but for alignment, is there first; a cheaper one may fit as well.
+        sure = self._choices.that_fits(limit)
+        for choice in chain([] if sure is None else [sure], self._choices.by_cost(limit)):
             if choice.cost >= least or effort.spent:
                 break
-            if choice.is_layerwise:
+            if not choice.regions:
                 continue
             found = self._solved(choice, effort, limit, None)
             cost = choice.cost + _MOVE_COST * move_bytes(found.program)
