@@ -105,9 +105,20 @@ def smallest_in_order(net: Program, calls: Sequence[Call], scratch: Sequence[int
     boxes.sort(key=lambda box: -box.size)
     near = distances(calls, {box.name: box for box in boxes})
     best = min(best, sum(-(-box.size // GRANULE) * GRANULE for box in boxes))
-    while fits(boxes, near, best - GRANULE, []):
+    least = least_sum(boxes, near)
+    while best - GRANULE >= least and fits(boxes, near, best - GRANULE, []):
         best -= GRANULE
     return best
+
+
+def least_sum(boxes: Sequence[Box], near: dict[tuple[str, str], tuple[int, int]]) -> int:
+    """What the boxes of some time take even where those that may overlap do so altogether."""
+    sums = []
+    for time in {box.first for box in boxes}:
+        live = {box.name or str(i): box.size for i, box in enumerate(boxes) if box.first <= time <= box.last}
+        shared = sum(min(live[a], live[b]) for a, b in near if a in live and b in live)
+        sums.append(sum(live.values()) - shared)
+    return max(sums, default=0)
 
 
 def lifetimes(net: Program, calls: Sequence[Call]) -> dict[str, tuple[int, int]]:
