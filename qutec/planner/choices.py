@@ -36,9 +36,9 @@ class Choice:
     """Instructions more than layer by layer, about, without moves."""
 
     @property
-    def is_layerwise(self) -> bool:
-        """Whether there is no region."""
-        return all(segment.region is None for segment in self.segments)
+    def regions(self) -> tuple[tuple[int, int], ...]:
+        """First call, and one past the last, of each region."""
+        return tuple((s.first, s.end) for s in self.segments if s.region is not None)
 
 
 class Choices:
@@ -59,10 +59,25 @@ class Choices:
 
     def by_bound(self) -> Iterator[Choice]:
         """Every choice, those with the smallest bound first, and of these the cheapest."""
-        for level in sorted({max(bound, self._floor) for bound in self._bounds.values()}):
-            fitting = [segment for segment, bound in self._bounds.items() if max(bound, self._floor) <= level]
-            at_level = {s for s in fitting if max(self._bounds[s], self._floor) == level}
-            yield from self._cheapest_first(fitting, at_level)
+        yield from self._by_level({s: max(bound, self._floor) for s, bound in self._bounds.items()})
+
+    def by_peak(self) -> Iterator[Choice]:
+        """Every choice, those first that need least in the order as it is, with whole buffers side by side.
+
+        Where branches may run in other orders, that tells more of what a choice is worth than its bound.
+        """
+        yield from self._by_level({segment: segment.peak for segment in self._bounds})
+
+    def that_fits(self, limit: int) -> Choice | None:
+        """The cheapest choice that needs no more than `limit` without overlap, in the order as it is."""
+        fitting = [segment for segment in self._bounds if segment.peak <= limit]
+        return next(self._cheapest_first(fitting, set(fitting)), None)
+
+    def _by_level(self, levels: Mapping[Segment, int]) -> Iterator[Choice]:
+        """Every choice by its highest level, and then by its cost."""
+        for level in sorted(set(levels.values())):
+            fitting = [segment for segment, own in levels.items() if own <= level]
+            yield from self._cheapest_first(fitting, {s for s in fitting if levels[s] == level})
 
     def by_cost(self, limit: int) -> Iterator[Choice]:
         """The choices whose bound is at most `limit`, the cheapest first."""

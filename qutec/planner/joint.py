@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import chain, islice
 
 from qutec.planner.choices import Choice, Choices
 from qutec.planner.effort import Effort
 from qutec.planner.moves import Candidate, Solver, move_bytes
-from qutec.planner.regions import Segment, segments, smallest_of, with_segments
+from qutec.planner.regions import Segment, segments, with_segments
 from qutec.program import Program
 
 __all__ = ["RowPlans"]
 
+_PROMISING = 12
+"""Choices that are tried before those in the order of their bounds."""
 _NO_LIMIT = 1 << 40
 _SHARE = 0.2
 """Of what effort is left, for one choice."""
@@ -55,36 +58,33 @@ class RowPlans:
         """The smallest candidate found, with a bound over all choices; None where there is no choice."""
         best = self._layerwise
         bounds = [] if best is None else [best.solution.lower_bound]
-        # A good candidate to begin with: what is not below it need not be looked at.
-        likely = self._likely(effort.share(_SHARE))
-        if likely is not None and (best is None or likely.arena_bytes < best.arena_bytes):
-            best = likely
-        for choice in self._choices.by_bound():
-            if best is not None:
-                if choice.bound >= best.arena_bytes:
-                    break
-                if effort.spent:
-                    bounds.append(choice.bound)
-                    break
-            if choice.is_layerwise:
-                continue
+        solved: set[tuple[tuple[int, int], ...]] = {()}
+
+        def tried(choice: Choice) -> None:
+            nonlocal best
+            solved.add(choice.regions)
             found = self._solved(choice, effort, None, best.arena_bytes if best else None)
             bounds.append(max(choice.bound, found.solution.lower_bound))
             if best is None or found.arena_bytes < best.arena_bytes:
                 best = found
-        return best.bounded(min(bounds)) if best else None
 
-    def _likely(self, effort: Effort) -> Candidate | None:
-        """The candidate whose segments need least with whole buffers, without moves."""
-        chosen = smallest_of(self._segments, len(self._program.calls))
-        if chosen is None or not chosen.regions:
-            return None
-        return self._solver.solved(*with_segments(self._program, self._scratch, chosen.segments), effort)
+        for choice in islice(self._choices.by_peak(), _PROMISING):
+            if best is None or (choice.bound < best.arena_bytes and not effort.spent):
+                tried(choice)
+        for choice in self._choices.by_bound():
+            if best is not None and choice.bound >= best.arena_bytes:
+                break
+            if best is not None and effort.spent:
+                bounds.append(choice.bound)
+                break
+            if choice.regions not in solved:
+                tried(choice)
+        return best.bounded(min(bounds)) if best else None
 
     def cheapest(self, effort: Effort) -> Candidate | None:
         """The candidate with regions that costs least, without moves; None where there is no choice."""
         for choice in self._choices.by_cost(_NO_LIMIT):
-            if not choice.is_layerwise:
+            if choice.regions:
                 program, scratch = with_segments(self._program, self._scratch, choice.segments)
                 return self._solver.solved(program, scratch, effort)
         return None
@@ -93,10 +93,12 @@ class RowPlans:
         """The cheapest candidate found that needs at most `limit` bytes, None where none is found."""
         best: Candidate | None = None
         least = float("inf")
-        for choice in self._choices.by_cost(limit):
+        # One that is sure to fit, but for alignment, is there first; a cheaper one may fit as well.
+        sure = self._choices.that_fits(limit)
+        for choice in chain([] if sure is None else [sure], self._choices.by_cost(limit)):
             if choice.cost >= least or effort.spent:
                 break
-            if choice.is_layerwise:
+            if not choice.regions:
                 continue
             found = self._solved(choice, effort, limit, None)
             cost = choice.cost + _MOVE_COST * move_bytes(found.program)

@@ -3,16 +3,14 @@
 A cut is a place in the order of calls. The calls between two cuts may run as one region
 (`qutec.program.RowRegion`), which then needs its inputs, its outputs, the rows that it holds, and whatever
 else is live there. Calls between them that cannot run row by row, such as the dense layer of an exit, run
-behind the region where nothing in it waits for them. What is live at a cut does not depend on the segments,
-so the peak of a network is the largest of its segments', and the best choice of segments is a shortest path
-over the cuts: for the smallest arena that whose largest segment is smallest, for a given limit that which
-costs least among those whose segments all fit.
+behind the region where nothing in it waits for them. `qutec.planner.choices` picks segments that together hold
+all calls.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qutec.program import BufferKind, Call, ExitCheck, InputRows, Program, RowRegion
@@ -21,11 +19,8 @@ from qutec.program.row_stages import row_stage
 
 __all__ = [
     "Segment",
-    "Segmentation",
     "row_region",
     "segments",
-    "smallest_of",
-    "smallest_regions",
     "with_regions",
     "with_segments",
 ]
@@ -50,61 +45,6 @@ class Segment:
     """Numbers of the calls that are not in the region."""
     peak: int
     cost: float
-
-
-@dataclass(frozen=True)
-class Segmentation:
-    """Segments that together hold all calls, in order."""
-
-    segments: tuple[Segment, ...]
-
-    @property
-    def regions(self) -> tuple[tuple[int, int], ...]:
-        """Ranges of calls (first, one past the last) that run as regions."""
-        return tuple((s.first, s.end) for s in self.segments if s.region)
-
-    @property
-    def peak(self) -> int:
-        """Bytes that the worst segment needs, buffers whole and nothing overlapping."""
-        return max((s.peak for s in self.segments), default=0)
-
-    @property
-    def cost(self) -> float:
-        """Instructions more than layer by layer, about."""
-        return sum(s.cost for s in self.segments)
-
-
-def smallest_regions(program: Program, scratch: Sequence[int]) -> Segmentation:
-    """The segments with the smallest peak, of those the cheapest."""
-    found = smallest_of(segments(program, scratch), len(program.calls))
-    assert found is not None
-    return found
-
-
-def smallest_of(found: Sequence[Segment], end: int) -> Segmentation | None:
-    """The same of segments of `end` calls that are known; None where they do not hold all calls."""
-    limit = _best(found, end, key=lambda s: (s.peak, 0.0))
-    if limit is None:
-        return None
-    return _best([s for s in found if s.peak <= limit.peak], end, key=lambda s: (0, s.cost))
-
-
-def _best(
-    segments: Sequence[Segment], end: int, key: Callable[[Segment], tuple[int, float]]
-) -> Segmentation | None:
-    """Least in the largest first part of `key`, then in the sum of the second."""
-    best: dict[int, tuple[tuple[int, float], tuple[Segment, ...]]] = {0: ((0, 0.0), ())}
-    for segment in sorted(segments, key=lambda s: (s.first, s.end)):
-        if segment.first not in best:
-            continue
-        (peak, cost), path = best[segment.first]
-        own_peak, own_cost = key(segment)
-        value = (max(peak, own_peak), cost + own_cost)
-        if segment.end not in best or value < best[segment.end][0]:
-            best[segment.end] = (value, (*path, segment))
-    if end not in best:
-        return None
-    return Segmentation(best[end][1])
 
 
 def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:

@@ -33,7 +33,8 @@ th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: h
   { text-align: left }
 .bar { display: block; min-width: 7rem; padding: 0 .3rem;
   background: linear-gradient(to left, var(--bar) var(--part), transparent var(--part)) }
-@media (max-width: 640px) { table { font-size: .85rem } th, td { padding: .3rem .3rem } }
+@media (max-width: 640px) { table { font-size: .85rem } th, td { padding: .3rem .3rem }
+  th:first-child, td:first-child { max-width: 9rem } }
 @media print { body { max-width: none; padding: 0 } .scroll { overflow: visible }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 svg { max-width: 100%; height: auto }

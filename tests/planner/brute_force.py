@@ -115,9 +115,20 @@ def smallest_in_order(
     near = distances(calls, {box.name: box for box in boxes})
     ends = max((box.pinned + box.size for box in boxes if box.pinned is not None), default=0)
     best = min(best, ends + sum(-(-box.size // GRANULE) * GRANULE for box in boxes))
-    while fits(boxes, near, best - GRANULE, []):
+    least = max(ends, least_sum(boxes, near))
+    while best - GRANULE >= least and fits(boxes, near, best - GRANULE, []):
         best -= GRANULE
     return best
+
+
+def least_sum(boxes: Sequence[Box], near: dict[tuple[str, str], tuple[int, int]]) -> int:
+    """What the boxes of some time take even where those that may overlap do so altogether."""
+    sums = []
+    for time in {box.first for box in boxes}:
+        live = {box.name or str(i): box.size for i, box in enumerate(boxes) if box.first <= time <= box.last}
+        shared = sum(min(live[a], live[b]) for a, b in near if a in live and b in live)
+        sums.append(sum(live.values()) - shared)
+    return max(sums, default=0)
 
 
 def lifetimes(net: Program, calls: Sequence[Call]) -> dict[str, tuple[int, int]]:
