@@ -3,8 +3,8 @@
 A cut is a place in the order of calls. The calls between two cuts may run as one region
 (`qutec.program.RowRegion`), which then needs its inputs, its outputs, the rows that it holds, and whatever
 else is live there. Calls between them that cannot run row by row, such as the dense layer of an exit, run
-behind the region where nothing in it waits for them. `qutec.planner.choices` picks segments that together hold
-all calls.
+behind the region where nothing in it waits for them. `qutec.planner.choices` picks segments that together
+hold all calls.
 """
 
 from __future__ import annotations
