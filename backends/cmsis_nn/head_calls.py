@@ -55,8 +55,8 @@ def feature_kernel(call: HeadFeatures) -> str:
 
 def feature_row_kernels(call: HeadFeatures) -> tuple[str, str]:
     """The C functions for a call that takes in row after row: for a row, and for the end."""
-    _, columns = row_axes(call)
-    short = max(lines for _, lines in columns.lines()) <= _MAX_RUN
+    rows, columns = row_axes(call)
+    short = max(rows.taps, *(lines for _, lines in columns.lines())) <= _MAX_RUN
     lanes = "s8x4" if call.input_shape[3] >= _LANES and (call.relu or short) else "s8"
     return f"qute_head_{'relu' if call.relu else 'sums'}_row_{lanes}", f"qute_head_end_{lanes}"
 

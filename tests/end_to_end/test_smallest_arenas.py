@@ -17,18 +17,18 @@ from qutec.program import HeadFeatures, RowRegion
 from tests.end_to_end.compiled import require
 
 LIMITS = {
-    "mlperf_resnet8_ic_int8_qdq_b1": (35_800, 18_000),
-    "mlperf_dscnn_kws_int8_qdq_b1": (8_900, 6_400),
+    "mlperf_resnet8_ic_int8_qdq_b1": (35_800, 16_000),
+    "mlperf_dscnn_kws_int8_qdq_b1": (8_900, 5_296),
 }
 """Bytes of arena with overlapping buffers, and with layers that run row by row."""
 
 
 EXIT_LIMITS: dict[tuple[str, ExitChoice], int] = {
-    ("trecx_ic_resnet8_ev_b1", "ensemble"): 22_000,
-    ("trecx_ic_resnet8_ev_b1", "all"): 22_000,
-    ("trecx_ic_resnet8_noev_b1", "ensemble"): 21_000,
-    ("trecx_ic_resnet8_sdn_b1", "ensemble"): 21_000,
-    ("trecx_ic_resnet8_branchynet_b1", "ensemble"): 21_000,
+    ("trecx_ic_resnet8_ev_b1", "ensemble"): 20_000,
+    ("trecx_ic_resnet8_ev_b1", "all"): 20_000,
+    ("trecx_ic_resnet8_noev_b1", "ensemble"): 19_000,
+    ("trecx_ic_resnet8_sdn_b1", "ensemble"): 18_400,
+    ("trecx_ic_resnet8_branchynet_b1", "ensemble"): 18_000,
     ("trecx_kws_dscnn_ev_b1", "ensemble"): 7_000,
 }
 """Bytes of arena where the exits run row by row with the trunk."""
@@ -40,7 +40,7 @@ STREAMED_LIMITS: dict[tuple[str, ExitChoice], int] = {
 }
 """Bytes of arena where the input is handed in row by row."""
 
-HEAD_LIMITS = {"mlperf_resnet8_ic_b1": 18_000, "mlperf_dscnn_kws_b1": 6_400}
+HEAD_LIMITS = {"mlperf_resnet8_ic_b1": 17_000, "mlperf_dscnn_kws_b1": 5_800}
 """Bytes of arena with two QUTE heads."""
 
 
