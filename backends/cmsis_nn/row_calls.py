@@ -136,14 +136,6 @@ class RegionWriter:
                 place = plus("arena", self._base + sums)
                 lines.append(f"int32_t *const sums_{number} = (int32_t *)(void *)({place});")
                 lines.append(f"int32_t taken_{number} = {self._taken_before(number)};")
-        cleared = [
-            f"memset(sums_{number}, 0, {stage.sums_bytes});"
-            for number, stage in enumerate(self._stages)
-            if stage.sums_bytes
-        ]
-        if cleared and self._rows is not None:
-            cleared = ["if (rows_done[0] == 0)", "{", *(f"    {line}" for line in cleared), "}"]
-        lines += cleared
         most = max(len(stage.windows) for stage in self._stages)
         return [*lines, f"qute_window {', '.join(f'window_{k}' for k in range(most))};"]
 
@@ -182,14 +174,19 @@ class RegionWriter:
             added, end = self._feature_sums(number, stage.call, taken, sums)
         else:
             added, end = self._pool_sums(stage, taken, sums)
-        is_last = f"{taken} == {stage.turns - 1}"
-        if stage.rows > 1:
-            is_last = f"{taken} % {stage.turns_each} == {stage.first_turns - 1}"
-        lines = [end]
-        if stage.rows > 1:
-            lines.append(f"memset({sums}, 0, {stage.sums_bytes});")
-        lines = [*self._claimed(stage), *lines, f"++{target}.done;"]
-        return [*added, f"if ({is_last})", "{", *(f"    {line}" for line in lines), "}"]
+        place = f"{taken} % {stage.turns_each}" if stage.rows > 1 else taken
+        lines = [*self._claimed(stage), end, f"++{target}.done;"]
+        return [
+            f"if ({place} == 0)",
+            "{",
+            f"    memset({sums}, 0, {stage.sums_bytes});",
+            "}",
+            *added,
+            f"if ({place} == {stage.first_turns - 1})",
+            "{",
+            *(f"    {line}" for line in lines),
+            "}",
+        ]
 
     def _pool_sums(self, stage: RowStage, taken: str, sums: str) -> tuple[list[str], str]:
         """Statements that add a row to the sums, and the one that makes the row of their means."""

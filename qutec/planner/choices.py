@@ -3,8 +3,8 @@
 A choice cuts the calls, in one order, into segments. A segment that runs as a region needs, whatever the
 other segments, the order of the calls, the placement and the moves are: its inputs and outputs, its rows and
 scratch, and every other buffer that something before it makes and something after it reads; less what its
-output may share with inputs that end there. So does a call that is in no region. The largest such need is the
-bound of a choice; the smallest bound over all choices is one that no plan beats.
+output and its rows may share with inputs that end there. So does a call that is in no region. The largest
+such need is the bound of a choice; the smallest bound over all choices is one that no plan beats.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qutec.planner.certain import masks, reach
-from qutec.planner.flow import Flow, Nearness, Sharing, most_shared, nearness
+from qutec.planner.flow import Flow, Nearness, Sharing, beside_scratch, most_shared, nearness
 from qutec.planner.regions import Segment
 from qutec.program import Program
 from qutec.program.row_layout import row_layout
@@ -143,7 +143,7 @@ class _Needs:
     def of(self, segment: Segment) -> int:
         """The largest need of the segment's region and of its other calls."""
         needs = [
-            self._need(1 << i, self._flow.writes[i], self._scratch[i], self._flow.near[i])
+            self._need(1 << i, self._flow.writes[i], self._scratch[i], self._flow.near[i], ())
             for i in segment.alone
         ]
         if segment.region is not None:
@@ -155,10 +155,18 @@ class _Needs:
             buffers = [self._program.buffers[name] for name in self._flow.names]
             granule = self._flow.alignment.granule
             near = nearness(region, self._number, buffers, Sharing.OVERLAP, self._core, granule)
-            needs.append(self._need(inside, outputs, row_layout(region).bytes, near))
+            beside = beside_scratch(region, self._number, Sharing.OVERLAP, granule)
+            needs.append(self._need(inside, outputs, row_layout(region).bytes, near, beside))
         return max(needs)
 
-    def _need(self, inside: int, outputs: Sequence[int], scratch: int, near: Sequence[Nearness]) -> int:
+    def _need(
+        self,
+        inside: int,
+        outputs: Sequence[int],
+        scratch: int,
+        near: Sequence[Nearness],
+        beside: Sequence[tuple[int, int]],
+    ) -> int:
         """Of calls (as bits) that run as one."""
         before = behind = 0
         for i in range(self._flow.calls):
@@ -174,9 +182,14 @@ class _Needs:
             if is_made and is_wanted:
                 live.add(b)
         saved, target = 0, 0
+
+        def may_end(b: int) -> bool:
+            return not self._flow.held[b] and not self._users[b] & behind
+
         for pair in near:
-            may_end = not self._flow.held[pair.source] and not self._users[pair.source] & behind
-            if may_end and not self._writers[pair.target] & before:
+            if may_end(pair.source) and not self._writers[pair.target] & before:
                 target = self._sizes[pair.target]
                 saved += most_shared(self._sizes[pair.source], target, pair)
-        return sum(self._sizes[b] for b in live) + self._flow.padded(scratch) - min(saved, target)
+        rows = self._flow.padded(scratch)
+        on_inputs = sum(min(rows - distance, self._sizes[b]) for b, distance in beside if may_end(b))
+        return sum(self._sizes[b] for b in live) + rows - min(saved, target) - min(on_inputs, rows)

@@ -64,7 +64,8 @@ def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:
             if found_region is not None:
                 region, behind = found_region
                 calls = (region, *(program.calls[i] for i in behind))
-                sizes = [row_layout(region).bytes, *(scratch[i] for i in behind)]
+                shared = lives.shared(region, [program.calls[i] for i in behind], end)
+                sizes = [row_layout(region).bytes - shared, *(scratch[i] for i in behind)]
                 peak = lives.peak(calls, sizes, first, end)
                 found.append(Segment(first, end, region, behind, peak, _cost(region)))
     return found
@@ -92,6 +93,17 @@ class _Lives:
 
     def bytes_before(self, place: int) -> int:
         return sum(self._bytes[name] for name in self.before(place))
+
+    def shared(self, region: RowRegion, behind: Sequence[Call], end: int) -> int:
+        """What the region's scratch has in common with an input that ends with it."""
+        kept = self.before(end).union(t.buffer for call in behind for t in call.reads)
+        layout = row_layout(region)
+        found = (
+            min(layout.bytes - distance, self._bytes[name])
+            for name, distance in layout.distance.items()
+            if name not in kept
+        )
+        return max(found, default=0)
 
     def peak(self, calls: Sequence[Call], scratch: Sequence[int], first: int, end: int) -> int:
         """Bytes that these calls, which stand for those from `first` to `end`, need in their order."""

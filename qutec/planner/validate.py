@@ -20,7 +20,7 @@ from qutec.planner.access import Ranges, access_order
 from qutec.planner.plan import Plan, PlanError
 from qutec.planner.validate_rows import validate_rows
 from qutec.program import BufferKind, ExitCheck, Indices, InputRows, Program, RowRegion, Tensor
-from qutec.program.row_layout import row_layout
+from qutec.program.row_layout import RowLayout, row_layout
 from qutec.targets import Core
 
 __all__ = ["validate_plan"]
@@ -159,7 +159,7 @@ class _Replay:
             layout = row_layout(call)
             if self._scratch[i] < layout.bytes:
                 raise PlanError(f"{who} needs {layout.bytes} bytes of scratch and has {self._scratch[i]}")
-            validate_rows(call, layout)
+            self._check_rows(i, call, layout)
         written = [(t, self._region(who, t, call.written_region(k))) for k, t in enumerate(call.writes)]
         read = [(t, self._region(who, t, call.read_region(k))) for k, t in enumerate(call.reads)]
         for tensor, region in read:
@@ -168,7 +168,9 @@ class _Replay:
         for output, _ in written:
             if self._is_outside(output.buffer):
                 raise PlanError(f"{who} writes {output.buffer}, which is not in the arena")
-        self._check_scratch(i, who, [*read, *written])
+        # Rows of a region may lie on what it has read; its own replay knows.
+        touched = [] if isinstance(call, RowRegion) else read
+        self._check_scratch(i, who, [*touched, *written])
         if len(written) == 1:
             self._check_overlap(i, who, read, *written[0])
         else:
@@ -255,6 +257,13 @@ class _Replay:
         if write == 1:
             return f"the caller's {name}"
         return f"{name} written by call {write - 2} ({self._program.calls[write - 2].name})"
+
+    def _check_rows(self, i: int, region: RowRegion, layout: RowLayout) -> None:
+        tensors = [t for t in (*region.reads, *region.writes) if not self._is_outside(t.buffer)]
+        places = {t.buffer: self._plan.offsets[t.buffer] for t in tensors if t.buffer in self._plan.offsets}
+        if len(places) < len(tensors):
+            raise PlanError(f"call {i} ({region.name}): an input or output has no place in the arena")
+        validate_rows(region, layout, places, self._plan.scratch_offsets[i] or 0)
 
     def _check_scratch(self, i: int, who: str, touched: Sequence[_Touched]) -> None:
         """Scratch must not share a byte with the call's tensors; then it overwrites what was there."""

@@ -8,6 +8,7 @@ place of another map's next one takes its address when its maker has its turn.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,10 +34,6 @@ class _Place:
     offset: int
     bytes: int
 
-    def meets(self, other: _Place) -> bool:
-        apart = self.offset + self.bytes <= other.offset or other.offset + other.bytes <= self.offset
-        return self.memory == other.memory and not apart
-
 
 @dataclass
 class _Map:
@@ -57,8 +54,13 @@ class _Map:
         return _Place(self.memory, self.offset + (row - self.first) * self.row_bytes, rows * self.row_bytes)
 
 
-def validate_rows(region: RowRegion, layout: RowLayout) -> None:
+def validate_rows(
+    region: RowRegion, layout: RowLayout, places: Mapping[str, int] | None = None, scratch: int = 0
+) -> None:
     """Check that running `region` by rows with `layout` reads only what was written for it.
+
+    `places` has the offset of each of the region's inputs and outputs in an arena, `scratch` that of its
+    scratch, so that rows are found that lie on an input which is still read. Without them all lie apart.
 
     Raises:
         PlanError: names the region, the call, the row and the first byte that is not there.
@@ -66,7 +68,7 @@ def validate_rows(region: RowRegion, layout: RowLayout) -> None:
     stages = row_stages(region.calls)
     if stages is None:
         raise PlanError(f"{region.name} holds a call that cannot run row by row")
-    replay = _Replay(region, layout, stages)
+    replay = _Replay(region, layout, stages, places, scratch)
     for _ in range(layout.schedule.rounds):
         for number in region.order:
             replay.turn(number)
@@ -74,12 +76,23 @@ def validate_rows(region: RowRegion, layout: RowLayout) -> None:
 
 
 class _Replay:
-    def __init__(self, region: RowRegion, layout: RowLayout, stages: tuple[RowStage, ...]) -> None:
+    def __init__(
+        self,
+        region: RowRegion,
+        layout: RowLayout,
+        stages: tuple[RowStage, ...],
+        places: Mapping[str, int] | None,
+        scratch: int,
+    ) -> None:
         self._region = region
         self._layout = layout
         self._stages = stages
         self._turns = [0] * len(stages)
-        self._memory: dict[str, _Stamps] = {_SCRATCH: np.full(layout.bytes, _NOBODY, np.int64)}
+        self._places = places
+        self._base = {_SCRATCH: scratch}
+        self._size = {_SCRATCH: layout.bytes}
+        self._arena: _Stamps = np.full(0, _NOBODY, np.int64)
+        self._grow(scratch + layout.bytes)
         self._maps: dict[str, _Map] = {}
         stamp = 1
         for stage in stages:
@@ -87,7 +100,7 @@ class _Replay:
                 if window.buffer in {t.buffer for t in region.reads} and window.buffer not in self._maps:
                     source = self._outside(window.buffer, window.rows, window.row_bytes, stamp)
                     source.done = window.rows
-                    self._memory[window.buffer][:] = np.repeat(
+                    self._bytes(source.place(0, window.rows))[:] = np.repeat(
                         np.arange(window.rows) + stamp, window.row_bytes
                     )
                     stamp += window.rows
@@ -99,12 +112,25 @@ class _Replay:
                 if offset is None:
                     raise PlanError(f"{self._who(number)} needs sums and has no place for them")
                 self._sums[number] = (_Place(_SCRATCH, offset, stage.sums_bytes), stamp)
-                self._write(self._who(number), _Place(_SCRATCH, offset, stage.sums_bytes), stamp)
                 stamp += 1
+
+    def _grow(self, size: int) -> None:
+        more = np.full(max(size - len(self._arena), 0), _NOBODY, np.int64)
+        self._arena = np.concatenate([self._arena, more])
+
+    def _bytes(self, place: _Place) -> _Stamps:
+        begin = self._base[place.memory] + place.offset
+        return self._arena[begin : begin + place.bytes]
+
+    def _meet(self, one: _Place, other: _Place) -> bool:
+        first, second = (self._base[place.memory] + place.offset for place in (one, other))
+        return first < second + other.bytes and second < first + one.bytes
 
     def _outside(self, name: str, rows: int, row_bytes: int, stamp: int) -> _Map:
         """A map of the program: all of it is there, in a buffer of its own."""
-        self._memory[name] = np.full(rows * row_bytes, _NOBODY, np.int64)
+        self._base[name] = len(self._arena) if self._places is None else self._places[name]
+        self._size[name] = rows * row_bytes
+        self._grow(self._base[name] + self._size[name])
         self._maps[name] = _Map(name, name, 0, row_bytes, rows, stamp)
         return self._maps[name]
 
@@ -139,7 +165,7 @@ class _Replay:
         used = self._own(who, number)
         for place in used:
             for other in [*read, *([written] if written else [])]:
-                if place.meets(other):
+                if self._meet(place, other):
                     raise PlanError(
                         f"{who}: its scratch at byte {place.offset} is on what it reads or writes"
                     )
@@ -147,7 +173,7 @@ class _Replay:
             return
         in_place = isinstance(stage.call, Add | Mul | Lookup)
         for place in read:
-            if place.meets(written) and not (in_place and place == written):
+            if self._meet(place, written) and not (in_place and place == written):
                 raise PlanError(f"{who} writes over the rows that it reads, at byte {written.offset}")
         target = self._maps[stage.call.output.buffer]
         self._write(who, written, target.stamp + target.done)
@@ -174,6 +200,8 @@ class _Replay:
             self._write(who, found[-1], _KERNEL)
         if (sums := self._sums[number]) is not None:
             place, stamp = sums
+            if self._turns[number] == 1:
+                self._write(who, place, stamp)
             self._check(who, place, np.full(place.bytes, stamp), "its sums")
             found.append(place)
         return found
@@ -193,20 +221,19 @@ class _Replay:
             if target.capacity > 1:
                 place = target.place(target.first, target.capacity)
                 self._check_inside(who, place)
-                memory = self._memory[place.memory][place.offset : place.offset + place.bytes]
+                memory = self._bytes(place)
                 memory[: -target.row_bytes] = memory[target.row_bytes :].copy()
             target.first += 1
         return target.place(target.done)
 
     def _check(self, who: str, place: _Place, wanted: _Stamps, what: str) -> None:
         self._check_inside(who, place)
-        there = self._memory[place.memory][place.offset : place.offset + place.bytes]
-        lost = (there != wanted).nonzero()[0]
+        lost = (self._bytes(place) != wanted).nonzero()[0]
         if lost.size:
             raise PlanError(f"{who} reads {what} at byte {place.offset + lost[0]}, which was overwritten")
 
     def _check_inside(self, who: str, place: _Place) -> None:
-        size = len(self._memory[place.memory])
+        size = self._size[place.memory]
         if place.offset < 0 or place.offset + place.bytes > size:
             raise PlanError(
                 f"{who} uses bytes {place.offset} to {place.offset + place.bytes} of {place.memory}, "
@@ -215,7 +242,7 @@ class _Replay:
 
     def _write(self, who: str, place: _Place, stamp: int) -> None:
         self._check_inside(who, place)
-        self._memory[place.memory][place.offset : place.offset + place.bytes] = stamp
+        self._bytes(place)[:] = stamp
 
     def finish(self) -> None:
         """Every call has had all its turns, and the outputs hold all their rows."""

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Lookup
 from qutec.program.input_calls import InputRows
@@ -43,6 +45,13 @@ class RowSchedule:
     held: Mapping[str, HeldRows]
     rounds: int
     """How often every call has its turn."""
+    begun: tuple[tuple[int, ...], ...]
+    """For each call when each row of its output begins: with the first that is made in its place, or with
+    itself. Time counts turns, in all rounds."""
+    sums_begun: tuple[int, ...]
+    """When each call has its first turn."""
+    read_until: Mapping[str, tuple[int, ...]]
+    """When each row of each input is read for the last time."""
 
 
 def row_schedule(region: RowRegion) -> RowSchedule:
@@ -60,11 +69,28 @@ def row_schedule(region: RowRegion) -> RowSchedule:
     most = dict.fromkeys(inner, 0)
     passing = dict.fromkeys(inner, True)
     rounds = 0
+    begun: list[list[int]] = [[] for _ in stages]
+    first_turns = [0] * len(stages)
+    read_until = {
+        w.buffer: [-1] * w.rows for stage in stages for w in stage.windows if w.buffer in play.inputs
+    }
     while not play.over:
         rounds += 1
         before = list(play.turns)
-        for number in filter(play.is_ready, region.order):
+        for position, number in enumerate(region.order):
+            if not play.is_ready(number):
+                continue
+            now = rounds * len(stages) + position
+            made, turn_number = play.made[number], play.turns[number]
+            for window in stages[number].windows:
+                if window.buffer in read_until:
+                    begin, end = window.of(turn_number)
+                    read_until[window.buffer][begin:end] = [now] * (end - begin)
             play.take_turn(number)
+            if turn_number == 0:
+                first_turns[number] = now
+            if play.made[number] > made:
+                begun[number].append(now)
             if number in most:
                 most[number] = max(most[number], play.made[number] - play.oldest(number))
         if play.turns == before:
@@ -85,7 +111,11 @@ def row_schedule(region: RowRegion) -> RowSchedule:
             last,
             None if root is None else stages[root].call.output.buffer,
         )
-    return RowSchedule(stages, held_rows, rounds)
+    for number, root in within.items():
+        begun[root] = [min(rows) for rows in zip(begun[root], begun[number], strict=True)]
+    last_reads = {name: tuple(np.maximum.accumulate(rows).tolist()) for name, rows in read_until.items()}
+    times = tuple(tuple(rows) for rows in begun)
+    return RowSchedule(stages, held_rows, rounds, times, tuple(first_turns), last_reads)
 
 
 def turns_taken(region: RowRegion, schedule: RowSchedule) -> Iterator[int]:
@@ -115,6 +145,7 @@ class _Play:
                     source = made_by[window.buffer]
                     self._needs[number].append((source, [end for _, end in rows]))
                     self._reads[source].append((number, [*(begin for begin, _ in rows), _BEYOND]))
+        self.inputs = {w.buffer for stage in stages for w in stage.windows} - set(made_by)
         self.readers = [[number for number, _ in reads] for reads in self._reads]
         self.turns = [0] * len(stages)
         self.made = [0] * len(stages)

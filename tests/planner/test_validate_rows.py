@@ -32,6 +32,38 @@ def test_what_is_laid_out_passes(seed: int) -> None:
     validate_rows(region, row_layout(region))
 
 
+@pytest.mark.parametrize("seed", range(60, 80))
+def test_rows_lie_on_an_input_as_far_as_they_can_and_no_further(seed: int) -> None:
+    region = whole_region(branching_network(seed))
+    layout = row_layout(region)
+    (source,) = region.reads
+    distance = -(-layout.distance[source.buffer] // 4) * 4
+    assert distance <= layout.bytes
+    places, top = {}, layout.bytes + 8_192
+    for stage in layout.schedule.stages:
+        if stage.call.output.buffer in region.outputs:
+            places[stage.call.output.buffer] = top
+            top += stage.rows * stage.row_bytes
+    for above in (distance, distance + 4, layout.bytes):
+        validate_rows(region, layout, {**places, source.buffer: above})
+    if distance >= layout.distance[source.buffer] > 0:
+        with pytest.raises(PlanError, match="overwritten"):
+            validate_rows(region, layout, {**places, source.buffer: distance - 4})
+
+
+def test_an_input_that_is_kept_lies_apart() -> None:
+    program = branching_network(60)
+    streamed, sizes = with_regions(program, scratch_of(program), [(0, longest_region(program))])
+    shared = plan_network(streamed, sizes, core=CORE)
+    kept = plan_network(streamed, sizes, core=CORE, keep_input=True)
+    assert shared.plan.arena_bytes < kept.plan.arena_bytes
+    (name,) = (port.tensor.buffer for port in program.inputs)
+    where = kept.plan.offsets[name]
+    ends = where + program.buffers[name].bytes
+    for number, place in enumerate(kept.plan.scratch_offsets):
+        assert place is None or place + kept.scratch[number] <= where or place >= ends
+
+
 Plant = Callable[[RowLayout, np.random.Generator], RowLayout]
 
 
