@@ -141,18 +141,20 @@ def compile_model(
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
     sample = _sample(program, loaded.model, calibration)
     project = emit_project(program, plan, scratch, prefix, provenance, sample, optimize.kernels)
-    code = code_cost(program.calls, chosen.core, optimize.kernels)
+    code = code_cost(program.calls, project.struct_bytes, chosen.core, optimize.kernels)
     stack = stack_bytes(program.calls, chosen.core, optimize.kernels)
     flash_bytes = {"weights": project.weights_bytes, "code": code.total}
     overhead = None
     if heads and base is not None:
         alone = prepare(lower(quantize(base, calibration, method), prefix), chosen.core)
         alone, scratch_alone, plan_alone = _planned(alone, plan_options, None)
-        code_alone = code_cost(alone.calls, chosen.core, optimize.kernels).total
-        weights = emit_project(alone, plan_alone, scratch_alone, prefix, provenance, sample).weights_bytes
+        project_alone = emit_project(
+            alone, plan_alone, scratch_alone, prefix, provenance, sample, optimize.kernels
+        )
+        code_alone = code_cost(alone.calls, project_alone.struct_bytes, chosen.core, optimize.kernels)
         overhead = {
             "macs": _macs(program) - _macs(alone),
-            "flash_bytes": sum(flash_bytes.values()) - weights - code_alone,
+            "flash_bytes": sum(flash_bytes.values()) - project_alone.weights_bytes - code_alone.total,
             "arena_bytes": plan.arena_bytes - plan_alone.arena_bytes,
         }
     report = Report(

@@ -87,10 +87,13 @@ class CodeCost:
         return sum(self.calls) + sum(part.bytes for part in self.shared)
 
 
-def code_cost(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.FAST) -> CodeCost:
+def code_cost(
+    calls: Sequence[Call], struct_bytes: Sequence[int], core: Core, kernels: KernelSet = KernelSet.FAST
+) -> CodeCost:
     """What the calls of a network, the kernels that they need and its API take in flash.
 
-    Counts what the calls need of the compiler's own libraries, such as memcpy.
+    `struct_bytes` are those of the parameter structs of each call (`EmittedProject`). Counts what the calls
+    need of the compiler's own libraries, such as memcpy.
     """
     sizes = _table()["cores"][core.name][kernels.value]
     users: dict[tuple[str, int], list[int]] = {}
@@ -112,7 +115,9 @@ def code_cost(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.
     everyone = SharedCode("API", sizes["fixed"], tuple(range(len(calls))))
     shared = [part for part in (everyone, *largest.values()) if part.bytes]
     return CodeCost(
-        tuple(_call_bytes(call, sizes["calls"]) for call in calls),
+        tuple(
+            size + _call_bytes(call, sizes["calls"]) for call, size in zip(calls, struct_bytes, strict=True)
+        ),
         tuple(sorted(shared, key=lambda part: (-part.bytes, part.file))),
     )
 

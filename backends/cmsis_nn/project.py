@@ -44,6 +44,8 @@ class EmittedProject:
     prefix: str
     files: dict[str, str]
     weights_bytes: int
+    struct_bytes: tuple[int, ...]
+    """Of each call: those of the parameter structs that it is the first to use."""
 
 
 def emit_project(
@@ -64,8 +66,11 @@ def emit_project(
     const_data = ConstData(prefix)
     writer = CallWriter(program, dict(plan.offsets), const_data, kernels)
     layers = []
+    struct_bytes = []
     for index, call in enumerate(program.calls):
+        before = const_data.struct_bytes
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
+        struct_bytes.append(const_data.struct_bytes - before)
         layers += [*writer.functions, _layer_function(index, type(call).__name__, call.name, body)]
     names = kernel_files(program.calls, kernels)
     structs = const_data.struct_definitions()
@@ -122,7 +127,7 @@ def emit_project(
     }
     for name in names:
         files[f"kernels/{name}"] = kernel_path(name, kernels).read_text(encoding="utf-8")
-    return EmittedProject(prefix, files, const_data.array_bytes)
+    return EmittedProject(prefix, files, const_data.array_bytes, tuple(struct_bytes))
 
 
 def _own_includes(functions: Sequence[str]) -> str:
