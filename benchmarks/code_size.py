@@ -9,10 +9,10 @@ off the linker's map: bytes of each kernel file, bytes that one call adds to <pr
 between five calls and one, without parameter structs, which are counted as they are), what the first call of
 a kind adds besides, and the rest of the API.
 
-Stack is the deepest that painted memory shows over programs that take every way through a kernel, with gcc and
-with zig, on an emulated core of each architecture. They have calls of other kinds too: compilers inline all
-calls into one function, with the frame of the widest, up to 90 bytes more than a network of one kind of call
-has.
+Stack is the deepest that painted memory shows over programs that take every way through a kernel, with gcc
+and with zig, on an emulated core of each architecture. They have calls of other kinds too: compilers inline
+all calls into one function, with the frame of the widest, up to 90 bytes more than a network of one kind of
+call has.
 
 Needs arm-none-eabi-gcc, qemu-system-arm and the extra `sim`; takes some minutes.
 """
