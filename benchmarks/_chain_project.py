@@ -10,8 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from qutec.backends.cmsis_nn import KernelSet, Provenance, emit_project, prepare, scratch_bytes
-from qutec.planner import plan_program
+from qutec.backends.cmsis_nn import (
+    EmittedProject,
+    KernelSet,
+    Provenance,
+    emit_project,
+    prepare,
+    scratch_bytes,
+)
+from qutec.planner import Plan, plan_program
 from qutec.program import Program
 from qutec.simulate import Compiler, build_image, run_image
 from qutec.simulate.project import read_project
@@ -19,7 +26,7 @@ from qutec.simulate.sources import network_jobs
 from qutec.simulate.toolchain import CompileJob, Toolchain, compile_all, link, target_toolchain
 from qutec.targets import Core
 
-__all__ = ["flash_by_file", "measured_stack", "write_project"]
+__all__ = ["flash_by_file", "measured_stack", "struct_bytes", "write_project"]
 
 _PREFIX = "chain"
 _FLAGS = (
@@ -64,12 +71,7 @@ _OBJECTS: dict[tuple[Toolchain, tuple[str, ...], str, bytes], bytes] = {}
 
 def write_project(program: Program, core: Core, folder: Path, kernels: KernelSet = KernelSet.FAST) -> Path:
     """The program as a project for `core` in `folder`, with what the simulator wants of its report."""
-    program = prepare(program, core)
-    scratch = [scratch_bytes(call, core) for call in program.calls]
-    plan = plan_program(program, scratch)
-    sample = [np.zeros(port.size, np.int8) for port in program.inputs]
-    provenance = Provenance("0", "benchmarks.code_size", _PREFIX, "0" * 64, core.name)
-    project = emit_project(program, plan, scratch, _PREFIX, provenance, sample, kernels)
+    program, plan, project = _emitted(program, core, kernels)
     for name, text in project.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,6 +86,21 @@ def write_project(program: Program, core: Core, folder: Path, kernels: KernelSet
     }
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
     return folder
+
+
+def struct_bytes(program: Program, core: Core, kernels: KernelSet = KernelSet.FAST) -> tuple[int, ...]:
+    """Bytes of the parameter structs of each call."""
+    return _emitted(program, core, kernels)[2].struct_bytes
+
+
+def _emitted(program: Program, core: Core, kernels: KernelSet) -> tuple[Program, Plan, EmittedProject]:
+    """What is prepared for the core, its plan and its files."""
+    program = prepare(program, core)
+    scratch = [scratch_bytes(call, core) for call in program.calls]
+    plan = plan_program(program, scratch)
+    sample = [np.zeros(port.size, np.int8) for port in program.inputs]
+    provenance = Provenance("0", "benchmarks.code_size", _PREFIX, "0" * 64, core.name)
+    return program, plan, emit_project(program, plan, scratch, _PREFIX, provenance, sample, kernels)
 
 
 def flash_by_file(program: Program, core: Core, kernels: KernelSet = KernelSet.FAST) -> Counter[str]:

@@ -5,14 +5,16 @@
     python -m benchmarks.code_size --check       write nothing, exit with 1 where a table is out of date
     python -m benchmarks.code_size --core cortex-m4 --kernels small    measure that alone
 
-For each set of kernels: code is that of arm-none-eabi-gcc at the level of the set after --gc-sections, read
-off the linker's map: bytes of each kernel file, bytes that one call adds to <prefix>.c (its function and
-parameter structs, by the difference between five calls and one), what the first call of a kind adds besides,
-and the rest of the API. Stack is the deepest that painted memory shows over programs
-that take every way through a kernel, with gcc and with zig, on an emulated core of each architecture. They
-have calls of other kinds too: compilers inline all calls into one function, with the frame of the widest,
-up to 90 bytes more than a network of one kind of call has. Where CMSIS_NN_PATH names Arm's library, the stack
-of the same programs linked with it is measured too, and written to arm_stack.json.
+For each set of kernels, code is that of arm-none-eabi-gcc at the level of the set after --gc-sections, read
+off the linker's map: bytes of each kernel file, bytes that one call adds to <prefix>.c (by the difference
+between five calls and one, without parameter structs, which are counted as they are), what the first call of
+a kind adds besides, and the rest of the API.
+
+Stack is the deepest that painted memory shows over programs that take every way through a kernel, with gcc
+and with zig, on an emulated core of each architecture. They have calls of other kinds too: compilers inline
+all calls into one function, with the frame of the widest, up to 90 bytes more than a network of one kind of
+call has. Where CMSIS_NN_PATH names Arm's library, the stack of the same programs linked with it is measured too,
+and written to arm_stack.json.
 
 Needs arm-none-eabi-gcc, qemu-system-arm and the extra `sim`; takes some minutes.
 """
@@ -32,7 +34,7 @@ if __package__ in (None, ""):
 
 from benchmarks._arm_library import int8_library, library_from_environment
 from benchmarks._call_programs import KINDS, mixed, repeated, variants, wide_variants
-from benchmarks._chain_project import flash_by_file, measured_stack
+from benchmarks._chain_project import flash_by_file, measured_stack, struct_bytes
 from benchmarks._tables import plain_table
 from qutec.backends.cmsis_nn import cost
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, SMALL_DIRECTORY
@@ -60,7 +62,7 @@ class SetTable(TypedDict):
     kernels: dict[str, int]
     """Linked code and constants of each file in kernels/; 0 for what no network links."""
     calls: dict[str, int]
-    """What one more call of a kind adds to <prefix>.c, parameter structs included."""
+    """What one more call of a kind adds to <prefix>.c, without parameter structs."""
     once: dict[str, int]
     """What the first call of a kind adds to <prefix>.c besides."""
     library: dict[str, dict[str, int]]
@@ -150,9 +152,15 @@ def _measured_set(core: Core, kernels: KernelSet) -> SetTable:
     library: dict[str, dict[str, int]] = {kind.__name__: {} for kind in KINDS}
     for kind in _emitted(core):
         name = kind.__name__
-        one, many = (flash_by_file(repeated(kind, count), core, kernels) for count in (1, _MANY))
-        calls[name] = round((many[_OWN] - one[_OWN]) / (_MANY - 1))
-        rest[name] = one[_OWN] - calls[name]
+        few, several = repeated(kind, 1), repeated(kind, _MANY)
+        one, many = (flash_by_file(program, core, kernels) for program in (few, several))
+        # The structs of a network are counted as they are: many are shared.
+        own_one, own_many = (
+            linked[_OWN] - sum(struct_bytes(program, core, kernels))
+            for linked, program in ((one, few), (many, several))
+        )
+        calls[name] = round((own_many - own_one) / (_MANY - 1))
+        rest[name] = own_one - calls[name]
         for linked in (many, *(flash_by_file(program, core, kernels) for program in variants(kind))):
             for file, size in linked.items():
                 if file in files:

@@ -258,19 +258,19 @@ def finish(
     sample = example_sample(network, program)
     kernels = options.optimize.kernels
     project = emit_project(program, plan, scratch, prefix, provenance, sample, kernels)
-    code = code_cost(program.calls, core, kernels)
+    code = code_cost(program.calls, project.struct_bytes, core, kernels)
     flash_bytes = {"weights": project.weights_bytes, "code": code.total}
     overhead = None
     if heads and network.base is not None:
         alone = _lowered(quantize(network.base, calibration, options.method), prefix, options)
         without = plan_within(alone, replace(options, pin={}), None)
-        code_alone = code_cost(without.program.calls, core, kernels).total
-        weights = emit_project(
-            without.program, without.plan, without.scratch, prefix, provenance, sample
-        ).weights_bytes
+        project_alone = emit_project(
+            without.program, without.plan, without.scratch, prefix, provenance, sample, kernels
+        )
+        code_alone = code_cost(without.program.calls, project_alone.struct_bytes, core, kernels)
         overhead = {
             "macs": _macs(program) - _macs(without.program),
-            "flash_bytes": sum(flash_bytes.values()) - weights - code_alone,
+            "flash_bytes": sum(flash_bytes.values()) - project_alone.weights_bytes - code_alone.total,
             "arena_bytes": plan.arena_bytes - without.plan.arena_bytes,
         }
     stack, arm_stack = stack_bytes(program.calls, core, kernels), arm_stack_bytes(program.calls, core)

@@ -19,6 +19,7 @@ from qutec.backends.cmsis_nn import (
     KernelSet,
     Provenance,
     arm_stack_bytes,
+    code_cost,
     context_bytes,
     emit_network,
     shared_code_bytes,
@@ -242,6 +243,10 @@ def _build(
     alignment = max(plan.plan.alignment.arena for plan in planned)
     project = emit_shared_project(emitted, name, arena_bytes, alignment, origins, kernels)
     calls = [plan.program.calls for plan in planned]
+    costs = [
+        code_cost(own, network.struct_bytes, core, kernels)
+        for own, network in zip(calls, emitted, strict=True)
+    ]
     report = SharedReport(
         name=name,
         qutec_version=qutec_version,
@@ -253,7 +258,7 @@ def _build(
         stack_estimate_bytes=max(stack_bytes(one, core, kernels) for one in calls),
         stack_estimate_arm_bytes=max(arm_stack_bytes(one, core) for one in calls),
         sram_budget_bytes=sram_budget,
-        flash_bytes={"weights": project.weights_bytes, "code": shared_code_bytes(calls, core, kernels)},
+        flash_bytes={"weights": project.weights_bytes, "code": shared_code_bytes(costs)},
         flash_budget_bytes=flash_budget,
         networks=tuple(_sharing(prefix, builds, arena_bytes) for prefix in builds),
     )

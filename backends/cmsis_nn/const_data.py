@@ -9,10 +9,25 @@ import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.text import array_rows
 
-__all__ = ["ConstData"]
+__all__ = ["STRUCT_BYTES", "ConstData"]
 
 _WORD_BYTES = 4
 _C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t", "uint16": "uint16_t"}
+
+STRUCT_BYTES = {
+    "cmsis_nn_context": 8,
+    "cmsis_nn_conv_params": 40,
+    "cmsis_nn_dims": 16,
+    "cmsis_nn_dw_conv_params": 44,
+    "cmsis_nn_fc_params": 20,
+    "cmsis_nn_per_tensor_quant_params": 8,
+    "cmsis_nn_pool_params": 24,
+    "qute_head_lines": 4,
+    "qute_head_logits_params": 36,
+    "qute_head_relu_params": 88,
+    "qute_head_sums_params": 64,
+}
+"""Sizes where pointers have 32 bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +65,13 @@ class ConstData:
     def array_bytes(self) -> int:
         """Bytes of all arrays."""
         return sum(array.data.nbytes for array in self._arrays.values())
+
+    @property
+    def struct_bytes(self) -> int:
+        """Bytes of all structs on a target."""
+        counts = (int(bounds.strip("[]") or 1) for _, bounds, _ in self._structs)
+        kinds = (c_type for c_type, _, _ in self._structs)
+        return sum(STRUCT_BYTES[kind] * count for kind, count in zip(kinds, counts, strict=True))
 
     def struct_definitions(self) -> str:
         """C text of the structs, in the order of first use."""

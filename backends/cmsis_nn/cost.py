@@ -119,10 +119,13 @@ class CodeCost:
         return sum(self.calls) + sum(part.bytes for part in self.shared)
 
 
-def code_cost(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.FAST) -> CodeCost:
+def code_cost(
+    calls: Sequence[Call], struct_bytes: Sequence[int], core: Core, kernels: KernelSet = KernelSet.FAST
+) -> CodeCost:
     """What the calls of a network, the kernels that they need and its API take in flash.
 
-    Counts what the calls need of the compiler's own libraries, such as memcpy.
+    `struct_bytes` are those of the parameter structs of each call (`EmittedProject`). Counts what the calls
+    need of the compiler's own libraries, such as memcpy.
     """
     sizes = _table("code_size.json")[core.name][kernels.value]
     users: dict[tuple[str, int], list[int]] = {}
@@ -144,25 +147,22 @@ def code_cost(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.
     everyone = SharedCode(_API, sizes["fixed"], tuple(range(len(calls))))
     shared = [part for part in (everyone, *largest.values()) if part.bytes]
     return CodeCost(
-        tuple(_call_bytes(call, sizes["calls"]) for call in calls),
+        tuple(
+            size + _call_bytes(call, sizes["calls"]) for call, size in zip(calls, struct_bytes, strict=True)
+        ),
         tuple(sorted(shared, key=lambda part: (-part.bytes, part.file))),
     )
 
 
-def shared_code_bytes(
-    networks: Sequence[Sequence[Call]], core: Core, kernels: KernelSet = KernelSet.FAST
-) -> int:
-    """The same for several networks in one program, which links a kernel once, whoever calls it. Bytes."""
-    own = 0
+def shared_code_bytes(costs: Sequence[CodeCost]) -> int:
+    """Of several networks in one program, which links a kernel once, whoever calls it. Bytes."""
+    own = sum(sum(cost.calls) for cost in costs)
     linked_once: dict[str, int] = {}
-    for calls in networks:
-        cost = code_cost(calls, core, kernels)
-        own += sum(cost.calls)
-        for part in cost.shared:
-            if part.in_own_file:
-                own += part.bytes
-            else:
-                linked_once[part.file] = max(linked_once.get(part.file, 0), part.bytes)
+    for part in (part for cost in costs for part in cost.shared):
+        if part.in_own_file:
+            own += part.bytes
+        else:
+            linked_once[part.file] = max(linked_once.get(part.file, 0), part.bytes)
     return own + sum(linked_once.values())
 
 

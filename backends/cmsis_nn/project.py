@@ -58,6 +58,8 @@ class EmittedProject:
     prefix: str
     files: dict[str, str]
     weights_bytes: int
+    struct_bytes: tuple[int, ...]
+    """Of each call: those of the parameter structs that it is the first to use."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class EmittedNetwork:
     """Names of the bundled kernels that it needs."""
     values: dict[str, str]
     weights_bytes: int
+    struct_bytes: tuple[int, ...]
+    """Of each call: those of the parameter structs that it is the first to use."""
 
 
 def emit_project(
@@ -118,7 +122,7 @@ def emit_project(
         "example/sample_input.h": filled("sample_input.h.in", values),
         **kernel_texts(network.kernels, kernels),
     }
-    return EmittedProject(prefix, files, network.weights_bytes)
+    return EmittedProject(prefix, files, network.weights_bytes, network.struct_bytes)
 
 
 def emit_network(
@@ -139,8 +143,11 @@ def emit_network(
     const_data = ConstData(prefix)
     writer = CallWriter(program, dict(plan.offsets), const_data, kernels)
     layers = []
+    struct_bytes = []
     for index, call in enumerate(program.calls):
+        before = const_data.struct_bytes
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
+        struct_bytes.append(const_data.struct_bytes - before)
         layers += [*writer.functions, _layer_function(index, call, body)]
     names = kernel_files(program.calls, kernels)
     structs = const_data.struct_definitions()
@@ -203,7 +210,7 @@ def emit_network(
         f"{prefix}_weights.h": filled("weights.h.in", values),
         f"{prefix}_weights.c": filled("weights.c.in", values),
     }
-    return EmittedNetwork(prefix, files, tuple(names), values, const_data.array_bytes)
+    return EmittedNetwork(prefix, files, tuple(names), values, const_data.array_bytes, tuple(struct_bytes))
 
 
 def kernel_values(names: Sequence[str], kernels: KernelSet) -> dict[str, str]:

@@ -113,7 +113,8 @@ def emit_shared_project(
         },
         **kernel_texts(files_of_kernels, kernels),
     }
-    return EmittedProject(name, files, sum(network.weights_bytes for network in networks))
+    structs = tuple(size for network in networks for size in network.struct_bytes)
+    return EmittedProject(name, files, sum(network.weights_bytes for network in networks), structs)
 
 
 def _head(origins: Sequence[Provenance]) -> list[str]:

@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-/* Whether there is the DSP loops of qute_small_multiply_*.c. Their assembly needs the registers of optimised code. */
+/* Whether there are the DSP loops of qute_small_multiply_*.c. Their assembly needs the registers of optimised code. */
 #if QUTE_DSP && defined(__OPTIMIZE__)
 #define QUTE_SMALL_DSP 1
 #else
