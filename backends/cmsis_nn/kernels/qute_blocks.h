@@ -85,10 +85,9 @@ QUTE_INLINE void qute_block_s16(
 
 #undef QUTE_GROUP_S16
 
-/* Four weights of each of four channels times the first column of a group: 22 instructions for 16 products. */
+/* Four weights of each of four channels times a group of one column: 21 instructions for 16 products. */
 #define QUTE_GROUP_SINGLE                                                                                              \
-    "ldr %[x1], [%[x], #8]\n\t"                                                                                        \
-    "ldr %[x0], [%[x]], #16\n\t"                                                                                       \
+    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                                                                \
     "ldr %[w], [%[row], %[pitch]]\n\t"                                                                                 \
     "sxtb16 %[even], %[w]\n\t"                                                                                         \
     "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \

@@ -35,10 +35,11 @@ void qute_convolve_s8(int16_t *columns,
                 product.first = 0;
                 for (int32_t group = 0; group < groups; group++) {
                     product.last = product.first + group_channels;
-                    qute_window_columns_s16(&windows, x, count, columns);
                     if (count == 2) {
+                        qute_window_pair_s16(&windows, x, columns);
                         qute_multiply_pair_s16(&product, columns, &no_rest, output);
                     } else {
+                        qute_window_column_s16(&windows, x, 0, 1, columns);
                         qute_multiply_single_s16(&product, columns, output);
                     }
                     windows.input += filter_dims->c;
