@@ -50,7 +50,9 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_multiply_five_s16.c",
         "qute_multiply_pair_s16.c",
         "qute_multiply_single_s16.c",
+        "qute_multiply_strip_s16.c",
         "qute_window_columns_s16.c",
+        "qute_window_strip_s16.c",
     ),
     DepthwiseConv2D: (
         "arm_depthwise_conv_wrapper_s8.c",

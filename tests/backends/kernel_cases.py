@@ -117,10 +117,13 @@ def _map(draw: Draw, kernel: tuple[int, int], channels: int, out_channels: int, 
 
 
 def conv(draw: Draw) -> Case:
-    pointwise = draw.chance(35)
-    kernel = (1, 1) if pointwise else (draw.integer(1, 4), draw.integer(1, 5))
-    groups = 1 if pointwise or draw.chance(70) else draw.integer(2, 4)
+    """Often of three columns and whole words of channels, which have a kernel of their own where they are long."""
+    pointwise, strip = draw.chance(35), draw.chance(30)
+    kernel = (1, 1) if pointwise else (draw.integer(1, 4), 3 if strip else draw.integer(1, 5))
+    groups = 1 if pointwise or strip or draw.chance(60) else draw.integer(2, 4)
     depth, outputs = draw.integer(1, 18), draw.integer(1, 7)
+    if strip:
+        depth = 4 * draw.integer(1, 10)
     if pointwise and draw.chance(30):
         depth = draw.integer(19, 150)
     m = _map(draw, kernel, depth * groups, outputs * groups, dilated=not pointwise)

@@ -109,6 +109,26 @@ QUTE_INLINE int qute_can_multiply_five(const qute_channels *channels, int32_t de
 /* Five pixels of output, from columns in a buffer of QUTE_FIVE * QUTE_FIVE_DEPTH values; saturated, not clamped. */
 void qute_multiply_five_s16(const qute_product *product, int16_t *columns, int8_t *output);
 
+/* Pixels that qute_multiply_strip_s16 computes from a strip of the map, two columns wider than they are. */
+#define QUTE_STRIP 4
+
+/* Whether it can: a kernel of three columns that moves by one, and whole groups of channels. */
+QUTE_INLINE int qute_can_multiply_strip(const cmsis_nn_conv_params *params,
+                                        const qute_channels *channels,
+                                        const cmsis_nn_dims *input_dims,
+                                        const cmsis_nn_dims *filter_dims)
+{
+    return QUTE_BLOCKS && channels->bias != NULL && filter_dims->w == 3 && params->stride.w == 1 &&
+        params->dilation.w == 1 && filter_dims->c == input_dims->c && (filter_dims->c & 3) == 0;
+}
+
+/* The strip of four pixels, the first window from column x of the input on: row by row, for each four channels
+ * {k, k+2} of the six columns, then {k+1, k+3}. It takes as much memory as two columns. */
+void qute_window_strip_s16(const qute_windows *windows, int32_t x, int16_t *strip);
+
+/* Four pixels of output, from a strip of `rows` rows; saturated, not clamped. */
+void qute_multiply_strip_s16(const qute_product *product, const int16_t *strip, int32_t rows, int8_t *output);
+
 /* One pixel of output, from one column; saturated, not clamped. */
 void qute_multiply_single_s16(const qute_product *product, const int16_t *columns, int8_t *output);
 

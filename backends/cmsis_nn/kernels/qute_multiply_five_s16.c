@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "qute_blocks.h"
-#include "qute_convolve.h"
-#include "qute_output.h"
+#include "qute_channel_walk.h"
 
 #if QUTE_BLOCKS
 
@@ -11,12 +9,7 @@
 
 /* What a product needs, in the order of the stack. */
 typedef struct {
-    const int32_t *multiplier;
-    int8_t *output;
-    int32_t offset;
-    int32_t pixel_step;
-    int32_t shift_step; /* bytes from a multiplier to the shift and to the bias of the same channel */
-    int32_t bias_step;
+    qute_channel_walk walk;
     const int16_t *columns;
     int32_t excess; /* values that the last group has too many */
     uintptr_t fours_end; /* of the columns: groups that are read four by four, and all */
@@ -45,16 +38,6 @@ typedef struct {
     "ldr r1, [r8], #4\n\t"                                                                                             \
     "sxtb16 r7, r1\n\t"                                                                                                \
     "sxtb16 r1, r1, ror #8\n\t" FIVE_PRODUCTS("r7") FIVE_PRODUCTS("r1")
-
-/* qute_shifted_output_s8 with multiplier r7, exponent r0, offset r3. */
-#define OUTPUT(sum)                                                                                                    \
-    "smull r5, " sum ", " sum ", r7\n\t"                                                                               \
-    "lsrs r5, r5, #31\n\t"                                                                                             \
-    "adc " sum ", r5, " sum ", lsl #1\n\t"                                                                             \
-    "add " sum ", " sum ", " sum ", asr #31\n\t"                                                                       \
-    "asrs " sum ", " sum ", r0\n\t"                                                                                    \
-    "adc " sum ", " sum ", r3\n\t"                                                                                     \
-    "ssat " sum ", #8, " sum "\n\t"
 
 /* All channels up to output_end, or up to one whose shift is to the left: its sums are left in the product. */
 QUTE_NOINLINE void multiply_channels(product *p)
@@ -88,10 +71,8 @@ QUTE_NOINLINE void multiply_channels(product *p)
                      "bne 4b\n\t"
                      /* Multiplier, output, offset, pixel step, shift step, bias step. */
                      "ldmia sp, {r1, r2, r3, r4, r5, r6}\n\t"
-                     "ldr r0, [r1, r5]\n\t"
-                     "ldr r7, [r1], #4\n\t"
-                     "rsbs r0, r0, #0\n\t"
-                     "ble 6f\n\t" OUTPUT("r9") OUTPUT("r10") OUTPUT("r11") OUTPUT("r12") OUTPUT("lr")
+                     QUTE_LOAD_SCALING
+                     "ble 6f\n\t" QUTE_SCALE("r9") QUTE_SCALE("r10") QUTE_SCALE("r11") QUTE_SCALE("r12") QUTE_SCALE("lr")
                      "add r5, r2, r4, lsl #1\n\t"
                      "strb r10, [r2, r4]\n\t"
                      "strb r11, [r2, r4, lsl #1]\n\t"
@@ -118,15 +99,10 @@ QUTE_NOINLINE void multiply_channels(product *p)
 static void multiply_up_to(product *p, int8_t *output_end)
 {
     p->output_end = output_end;
-    while (p->output != output_end) {
+    while (p->walk.output != output_end) {
         multiply_channels(p);
-        if (p->output != output_end) {
-            const int32_t *multiplier = p->multiplier - 1;
-            const int32_t shift = *(const int32_t *)((uintptr_t)multiplier + (uintptr_t)p->shift_step);
-            for (int32_t i = 0; i < QUTE_FIVE; i++) {
-                p->output[i * p->pixel_step] = qute_saturated_output_s8(p->sums[i], *multiplier, shift, p->offset);
-            }
-            p->output++;
+        if (p->walk.output != output_end) {
+            qute_put_left_shifted(&p->walk, p->sums, QUTE_FIVE);
             p->weights -= p->excess;
         }
     }
@@ -134,20 +110,13 @@ static void multiply_up_to(product *p, int8_t *output_end)
 
 void qute_multiply_five_s16(const qute_product *call, int16_t *columns, int8_t *output)
 {
-    const qute_channels *channels = call->channels;
-    const uintptr_t multipliers = (uintptr_t)channels->multiplier;
     const int32_t depth = call->depth;
     const int32_t length = qute_column_length(depth);
     int16_t *const end = columns + QUTE_FIVE * length;
     int8_t *const output_end = output + call->last;
     product p;
 
-    p.multiplier = channels->multiplier;
-    p.output = output;
-    p.offset = channels->offset;
-    p.pixel_step = call->pixel_step;
-    p.shift_step = (int32_t)((uintptr_t)channels->shift - multipliers);
-    p.bias_step = (int32_t)((uintptr_t)channels->bias - multipliers);
+    qute_start_walk(&p.walk, call, output);
     p.columns = columns;
     p.excess = length - depth;
     p.fours_end = (uintptr_t)(columns + QUTE_FIVE * (length & ~15));
