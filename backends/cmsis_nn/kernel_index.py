@@ -60,6 +60,7 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_depthwise_row_s8.c",
         "qute_depthwise_row_s8x4.c",
         "qute_depthwise_store_s8x4.c",
+        "qute_depthwise_three_columns.c",
     ),
     FullyConnected: (
         "arm_fully_connected_s8.c",
