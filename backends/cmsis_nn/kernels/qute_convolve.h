@@ -85,6 +85,10 @@ QUTE_INLINE int32_t qute_bias(const qute_channels *channels, int32_t channel)
  * {0: k, k+2} {1: k, k+2} {0: k+1, k+3} {1: k+1, k+3}, so that one pointer reads them in the order in which
  * SXTB16 widens the four weights they meet. Where the depth is not a multiple of four, zeros end the last group. */
 
+/* `depth` values from `pixel` on as column number `column` of `columns`. */
+void qute_widen_s16(
+    const int8_t *pixel, int32_t depth, int32_t offset, int32_t column, int32_t columns, int16_t *values);
+
 /* The window of one pixel, from column x of the input on, as column number `column` of `columns`. */
 void qute_window_column_s16(
     const qute_windows *windows, int32_t x, int32_t column, int32_t columns, int16_t *values);

@@ -5,7 +5,7 @@
 /* Two output pixels at a time: their windows are written as int16 columns, which are multiplied with the filters of
  * all channels. Four at a time where their windows overlap enough to be written as a strip. */
 
-void qute_convolve_s8(int16_t *columns,
+QUTE_SMALL void qute_convolve_s8(int16_t *columns,
                       const cmsis_nn_conv_params *params,
                       const qute_channels *channels,
                       const cmsis_nn_dims *input_dims,

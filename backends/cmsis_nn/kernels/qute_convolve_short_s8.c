@@ -16,7 +16,7 @@ typedef struct {
     int32_t left; /* pixels of this row of outputs */
 } cursor;
 
-static void start_row(cursor *at)
+QUTE_INLINE void start_row(cursor *at)
 {
     const qute_windows *windows = &at->windows;
     at->left = at->output_dims->w;
@@ -25,34 +25,14 @@ static void start_row(cursor *at)
         windows->y, windows->filter_dims->h, windows->params->dilation.h, windows->input_dims->h);
 }
 
-/* `depth` values from `pixel` on, as one of `columns` columns (see qute_convolve.h). */
-QUTE_NOINLINE void widen(const int8_t *pixel, int32_t depth, int32_t offset, int32_t columns, int16_t *values)
-{
-    const uint32_t offset_pair = qute_pair(offset);
-    const int32_t tail = depth & 3;
-    for (int32_t k = depth >> 2; k > 0; k--) {
-        const uint32_t word = qute_load_s8x4(pixel);
-        qute_store_s16x2(values, qute_sxtab16(offset_pair, word));
-        qute_store_s16x2(values + 2 * columns, qute_sxtab16_odd(offset_pair, word));
-        pixel += 4;
-        values += 4 * columns;
-    }
-    if (tail > 0) {
-        const uint32_t zero_points = ((uint32_t)-offset & 0xffU) * 0x01010101U;
-        const uint32_t word = qute_load_s8_tail(pixel, tail) | (zero_points << (8 * tail));
-        qute_store_s16x2(values, qute_sxtab16(offset_pair, word));
-        qute_store_s16x2(values + 2 * columns, qute_sxtab16_odd(offset_pair, word));
-    }
-}
-
 /* The window of the next pixel as one of `columns` columns. */
-static void write_column(cursor *at, int32_t column, int32_t columns, int16_t *values)
+QUTE_INLINE void write_column(cursor *at, int32_t column, int32_t columns, int16_t *values)
 {
     const qute_windows *windows = &at->windows;
     const cmsis_nn_dims *input_dims = windows->input_dims;
     if (at->is_pointwise) {
         const int8_t *pixel = windows->input + (windows->y * input_dims->w + at->x) * input_dims->c;
-        widen(pixel, input_dims->c, windows->params->input_offset, columns, values + 2 * column);
+        qute_widen_s16(pixel, input_dims->c, windows->params->input_offset, column, columns, values);
     } else {
         qute_window_column_s16(windows, at->x, column, columns, values);
     }
@@ -63,7 +43,7 @@ static void write_column(cursor *at, int32_t column, int32_t columns, int16_t *v
     }
 }
 
-void qute_convolve_short_s8(const cmsis_nn_conv_params *params,
+QUTE_SMALL void qute_convolve_short_s8(const cmsis_nn_conv_params *params,
                             const qute_channels *channels,
                             const cmsis_nn_dims *input_dims,
                             const int8_t *input,

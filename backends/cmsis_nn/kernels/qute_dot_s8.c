@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qute_blocks.h"
 #include "qute_dot.h"
-#include "qute_requantize.h"
+#include "qute_output.h"
+
+/* Rows at a time that keep the registers busy. */
+#define ROWS 3
 
 /* ROWS rows from value `start` on; the compiler keeps the sums in registers, since ROWS is a constant wherever this is
  * inlined. */
@@ -41,33 +44,70 @@ QUTE_INLINE void add_rows(const int8_t *x,
 
 /* What the block leaves, or all where it cannot be used. */
 QUTE_NOINLINE void add_three_rows(
-    const int8_t *x, int32_t offset, const int8_t *weights, int32_t start, int32_t depth, int32_t *sums)
+    const qute_dot_layer *layer, const int8_t *x, const int8_t *weights, int32_t start, int32_t sums[ROWS])
 {
-    add_rows(x, offset, weights, start, depth, sums, QUTE_DOT_ROWS);
+    add_rows(x, layer->input_offset, weights, start, layer->depth, sums, ROWS);
 }
 
-QUTE_NOINLINE void add_row(const int8_t *x, int32_t offset, const int8_t *weights, int32_t depth, int32_t *sum)
+QUTE_NOINLINE void add_row(const qute_dot_layer *layer, const int8_t *x, const int8_t *weights, int32_t *sum)
 {
-    add_rows(x, offset, weights, 0, depth, sum, 1);
+    add_rows(x, layer->input_offset, weights, 0, layer->depth, sum, 1);
 }
 
-void qute_dot_s8(
-    const int8_t *x, int32_t offset, const int8_t *weights, int32_t depth, int32_t rows, int32_t *sums)
+QUTE_INLINE int32_t start_of_row(const qute_dot_layer *layer, int32_t row)
 {
-    if (rows == QUTE_DOT_ROWS) {
-        int32_t start = 0;
+    return layer->bias ? qute_wrapping_add(layer->common, layer->bias[row]) : layer->common;
+}
+
+QUTE_INLINE int8_t output_of_row(const qute_dot_layer *layer, int32_t row, int32_t sum)
+{
+    const int32_t at = row * layer->scaling_step;
+    return qute_saturated_output_s8(sum, layer->multiplier[at], layer->shift[at], layer->output_offset);
+}
+
+void qute_dot_s8(const qute_dot_layer *layer, const int8_t *x, int8_t *output)
+{
+    const int32_t depth = layer->depth;
+    const int32_t rows = layer->rows;
+    int32_t row = 0;
 #if QUTE_BLOCKS
-        if (offset == 0 && (((uintptr_t)x | (uintptr_t)weights | (uintptr_t)depth) & 3) == 0) {
-            qute_block_dot_s8(x, weights, depth, depth >> 3, sums);
-            start = depth & ~7;
+    const int32_t whole =
+        layer->input_offset == 0 && (((uintptr_t)x | (uintptr_t)layer->weights | (uintptr_t)depth) & 3) == 0 ? depth & ~7
+                                                                                                            : 0;
+#else
+    const int32_t whole = 0;
+#endif
+    while (rows - row >= ROWS) {
+        const int8_t *weights = layer->weights + row * depth;
+        int32_t sums[ROWS];
+        for (int32_t r = 0; r < ROWS; r++) {
+            sums[r] = start_of_row(layer, row + r);
+        }
+#if QUTE_BLOCKS
+        if (whole > 0) {
+            qute_block_dot_s8(x, weights, depth, whole >> 3, sums);
         }
 #endif
-        if (start < depth) {
-            add_three_rows(x, offset, weights, start, depth, sums);
+        if (whole < depth) {
+            /* A copy, since the address of the sums would keep them out of registers. */
+            int32_t copy[ROWS] = {sums[0], sums[1], sums[2]};
+            add_three_rows(layer, x, weights, whole, copy);
+            for (int32_t r = 0; r < ROWS; r++) {
+                sums[r] = copy[r];
+            }
         }
-        return;
+        for (int32_t r = 0; r < ROWS; r++) {
+            output[row + r] = output_of_row(layer, row + r, sums[r]);
+        }
+        row += ROWS;
+        if (rows - row == ROWS - 1) {
+            /* A third row is computed again, which costs less than two by themselves. */
+            row--;
+        }
     }
-    for (int32_t r = 0; r < rows; r++) {
-        add_row(x, offset, weights + r * depth, depth, sums + r);
+    for (; row < rows; row++) {
+        int32_t sum = start_of_row(layer, row);
+        add_row(layer, x, layer->weights + row * depth, &sum);
+        output[row] = output_of_row(layer, row, sum);
     }
 }

@@ -111,6 +111,19 @@ static void set_depth(progress *at, int32_t depth, int32_t exact)
 
 #endif
 
+/* Values one by one, from number `k` on. */
+QUTE_COLD void add_values(const qute_rest *rest, const int8_t *weights, int32_t pitch, int32_t k, int32_t sums[4])
+{
+    for (; k < rest->count; k++) {
+        for (int32_t p = 0; p < 2; p++) {
+            const int32_t value = rest->input[p * rest->step + k] + rest->offset;
+            for (int32_t c = 0; c < 2; c++) {
+                sums[c * 2 + p] = qute_wrapping_add(sums[c * 2 + p], weights[c * pitch + k] * value);
+            }
+        }
+    }
+}
+
 QUTE_INLINE void add_rest(const qute_rest *rest, const int8_t *weights, int32_t pitch, int32_t sums[4])
 {
     int32_t k = 0;
@@ -120,13 +133,8 @@ QUTE_INLINE void add_rest(const qute_rest *rest, const int8_t *weights, int32_t 
         qute_block_s8(rest->input, qute_pair(rest->offset), weights, pitch, k >> 2, sums);
     }
 #endif
-    for (; k < rest->count; k++) {
-        for (int32_t p = 0; p < 2; p++) {
-            const int32_t value = rest->input[p * rest->step + k] + rest->offset;
-            for (int32_t c = 0; c < 2; c++) {
-                sums[c * 2 + p] = qute_wrapping_add(sums[c * 2 + p], weights[c * pitch + k] * value);
-            }
-        }
+    if (k < rest->count) {
+        add_values(rest, weights, pitch, k, sums);
     }
 }
 

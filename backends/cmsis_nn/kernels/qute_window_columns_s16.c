@@ -155,7 +155,7 @@ static void end_column(column_writer *column)
 #endif
 
 /* The window that begins at column x of the input. */
-static void write_window(column_writer *column, const qute_windows *windows, int32_t x)
+QUTE_SMALL static void write_window(column_writer *column, const qute_windows *windows, int32_t x)
 {
     const cmsis_nn_dims *input_dims = windows->input_dims;
     const cmsis_nn_dims *filter_dims = windows->filter_dims;
@@ -218,7 +218,7 @@ static void write_pair(const qute_windows *windows, int32_t x, int32_t run, int1
 
 #endif
 
-void qute_window_column_s16(
+QUTE_SMALL void qute_window_column_s16(
     const qute_windows *windows, int32_t x, int32_t column, int32_t columns, int16_t *values)
 {
     const cmsis_nn_dims *filter_dims = windows->filter_dims;
