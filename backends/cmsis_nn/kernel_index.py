@@ -58,6 +58,7 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
     DepthwiseConv2D: (
         "arm_depthwise_conv_wrapper_s8.c",
         "arm_depthwise_conv_wrapper_s8_get_buffer_size.c",
+        "qute_clamp_s8.c",
         "qute_depthwise_row_s8.c",
         "qute_depthwise_row_s8x4.c",
         "qute_depthwise_store_s8x4.c",

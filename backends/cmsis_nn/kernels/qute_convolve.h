@@ -81,7 +81,7 @@ QUTE_INLINE int32_t qute_bias(const qute_channels *channels, int32_t channel)
 
 /* Columns of int16 values, input offset added.
  *
- * Plain C: value k of column p at [p * length + k]. DSP: groups of four values of all columns, of two of them
+ * Plain C: value k of column p at [k * columns + p]. DSP: groups of four values of all columns, of two of them
  * {0: k, k+2} {1: k, k+2} {0: k+1, k+3} {1: k+1, k+3}, so that one pointer reads them in the order in which
  * SXTB16 widens the four weights they meet. Where the depth is not a multiple of four, zeros end the last group. */
 

@@ -2,6 +2,7 @@
 #include "qute_blocks.h"
 #include "qute_dot.h"
 #include "qute_output.h"
+#include "qute_plain_blocks.h"
 
 /* Rows at a time that keep the registers busy. */
 #define ROWS 3
@@ -17,28 +18,39 @@ QUTE_INLINE void add_rows(const int8_t *x,
                           const int32_t rows)
 {
     int32_t i = start;
+    const int8_t *row;
+    int32_t s[ROWS] = {0, 0, 0};
 
+    for (int32_t r = 0; r < rows; r++) {
+        s[r] = sums[r];
+    }
 #if QUTE_DSP
     const uint32_t offset_pair = qute_pair(offset);
     for (; i + 4 <= depth; i += 4) {
         const uint32_t word = qute_load_s8x4(x + i);
         const uint32_t even = qute_sxtab16(offset_pair, word);
         const uint32_t odd = qute_sxtab16_odd(offset_pair, word);
-        const int8_t *row = weights + i;
+        row = weights + i;
         for (int32_t r = 0; r < rows; r++) {
             const uint32_t w = qute_load_s8x4(row);
-            sums[r] = qute_smlad(qute_sxtb16(w), even, sums[r]);
-            sums[r] = qute_smlad(qute_sxtb16_odd(w), odd, sums[r]);
+            s[r] = qute_smlad(qute_sxtb16(w), even, s[r]);
+            s[r] = qute_smlad(qute_sxtb16_odd(w), odd, s[r]);
             row += depth;
         }
     }
 #endif
 
-    for (; i < depth; i++) {
-        const int32_t value = x[i] + offset;
+    x += i;
+    row = weights + i;
+    for (i = depth - i; i > 0; i--) {
+        const int32_t value = *x++ + offset;
         for (int32_t r = 0; r < rows; r++) {
-            sums[r] = qute_wrapping_add(sums[r], value * weights[r * depth + i]);
+            s[r] = qute_wrapping_add(s[r], value * row[r * depth]);
         }
+        row++;
+    }
+    for (int32_t r = 0; r < rows; r++) {
+        sums[r] = s[r];
     }
 }
 
@@ -46,7 +58,12 @@ QUTE_INLINE void add_rows(const int8_t *x,
 QUTE_NOINLINE void add_three_rows(
     const qute_dot_layer *layer, const int8_t *x, const int8_t *weights, int32_t start, int32_t sums[ROWS])
 {
+#if QUTE_THUMB1_BLOCKS
+    (void)start;
+    qute_plain_dot_s8(x, layer->input_offset, weights, layer->depth, sums);
+#else
     add_rows(x, layer->input_offset, weights, start, layer->depth, sums, ROWS);
+#endif
 }
 
 QUTE_NOINLINE void add_row(const qute_dot_layer *layer, const int8_t *x, const int8_t *weights, int32_t *sum)

@@ -23,10 +23,10 @@ void qute_widen_s16(
         qute_store_s16x2(values + odd, qute_sxtab16_odd(offset_pair, word));
     }
 #else
-    (void)columns;
-    values += column * qute_column_length(depth);
-    for (int32_t k = 0; k < depth; k++) {
-        values[k] = (int16_t)(pixel[k] + offset);
+    values += column;
+    for (int32_t k = depth; k > 0; k--) {
+        *values = (int16_t)(*pixel++ + offset);
+        values += columns;
     }
 #endif
 }

@@ -18,6 +18,8 @@ typedef struct {
     /* Four bytes that the offset turns into zeros. */
     uint32_t zero_points;
 #else
+    /* int16 values from one value of a column to its next. */
+    int32_t step;
     int32_t offset;
 #endif
 } column_writer;
@@ -25,9 +27,8 @@ typedef struct {
 #if QUTE_DSP
 
 QUTE_INLINE void start_column(
-    column_writer *column, int16_t *values, int32_t length, int32_t number, int32_t columns, int32_t offset)
+    column_writer *column, int16_t *values, int32_t number, int32_t columns, int32_t offset)
 {
-    (void)length;
     column->target = values + 2 * number;
     column->odd = 2 * columns;
     column->offset_pair = qute_pair(offset);
@@ -122,29 +123,38 @@ QUTE_INLINE void end_column(column_writer *column)
 
 #else
 
-static void start_column(
-    column_writer *column, int16_t *values, int32_t length, int32_t number, int32_t columns, int32_t offset)
+static void start_column(column_writer *column, int16_t *values, int32_t number, int32_t columns, int32_t offset)
 {
-    (void)columns;
-    column->target = values + length * number;
+    column->target = values + number;
+    column->step = columns;
     column->offset = offset;
 }
 
 static void write_runs(column_writer *column, const int8_t *source, int32_t run, int32_t rows, int32_t row_step)
 {
+    const int32_t offset = column->offset;
+    const int32_t step = column->step;
+    int16_t *target = column->target;
     for (; rows > 0; rows--) {
-        for (int32_t i = 0; i < run; i++) {
-            column->target[i] = (int16_t)(source[i] + column->offset);
+        const int8_t *value = source;
+        for (int32_t i = run; i > 0; i--) {
+            *target = (int16_t)(*value++ + offset);
+            target += step;
         }
-        column->target += run;
         source += row_step;
     }
+    column->target = target;
 }
 
 static void write_zeros(column_writer *column, int32_t count)
 {
-    memset(column->target, 0, (size_t)count * sizeof(int16_t));
-    column->target += count;
+    const int32_t step = column->step;
+    int16_t *target = column->target;
+    for (; count > 0; count--) {
+        *target = 0;
+        target += step;
+    }
+    column->target = target;
 }
 
 static void end_column(column_writer *column)
@@ -221,10 +231,8 @@ static void write_pair(const qute_windows *windows, int32_t x, int32_t run, int1
 QUTE_SMALL void qute_window_column_s16(
     const qute_windows *windows, int32_t x, int32_t column, int32_t columns, int16_t *values)
 {
-    const cmsis_nn_dims *filter_dims = windows->filter_dims;
-    const int32_t length = qute_column_length(filter_dims->h * filter_dims->w * filter_dims->c);
     column_writer writer;
-    start_column(&writer, values, length, column, columns, windows->params->input_offset);
+    start_column(&writer, values, column, columns, windows->params->input_offset);
     write_window(&writer, windows, x);
 }
 
