@@ -194,10 +194,10 @@ def depthwise(draw: Draw) -> Case:
 
 
 def fully_connected(draw: Draw) -> Case:
-    """Often without an input offset, as compiled, and of whole words of depth, which have their own loop."""
+    """Often without an input offset, as compiled, and of whole words of depth, which have loops of their own."""
     rows, depth, outputs = draw.integer(1, 3), draw.integer(1, 90), draw.integer(1, 11)
     if draw.chance(50):
-        depth = 4 * draw.integer(1, 40)
+        depth = 4 * draw.integer(1, 90)
     input_offset = 0 if draw.chance(60) else draw.integer(-127, 128)
     low, high = draw.activation()
     call = FullyConnected(

@@ -7,6 +7,28 @@
 /* Rows at a time that keep the registers busy. */
 #define ROWS 3
 
+/* Values that are widened once, on the stack, instead of for every three rows. */
+#define WIDENED 256
+
+#if QUTE_BLOCKS
+
+/* `count` values, a multiple of 8, in the order of qute_block_dot_s16. */
+QUTE_NOINLINE void widen(const int8_t *x, int32_t count, int16_t *widened)
+{
+    for (; count > 0; count -= 8) {
+        const uint32_t first = qute_load_s8x4(x);
+        const uint32_t second = qute_load_s8x4(x + 4);
+        qute_store_s16x2(widened, qute_sxtb16(first));
+        qute_store_s16x2(widened + 2, qute_sxtb16(second));
+        qute_store_s16x2(widened + 4, qute_sxtb16_odd(first));
+        qute_store_s16x2(widened + 6, qute_sxtb16_odd(second));
+        x += 8;
+        widened += 8;
+    }
+}
+
+#endif
+
 /* ROWS rows from value `start` on; the compiler keeps the sums in registers, since ROWS is a constant wherever this is
  * inlined. */
 QUTE_INLINE void add_rows(const int8_t *x,
@@ -91,6 +113,12 @@ void qute_dot_s8(const qute_dot_layer *layer, const int8_t *x, int8_t *output)
     const int32_t whole =
         layer->input_offset == 0 && (((uintptr_t)x | (uintptr_t)layer->weights | (uintptr_t)depth) & 3) == 0 ? depth & ~7
                                                                                                             : 0;
+    const int32_t wide = whole < WIDENED ? whole & ~15 : WIDENED;
+    union {
+        int32_t aligned;
+        int16_t values[WIDENED];
+    } widened;
+    widen(x, wide, widened.values);
 #else
     const int32_t whole = 0;
 #endif
@@ -101,8 +129,11 @@ void qute_dot_s8(const qute_dot_layer *layer, const int8_t *x, int8_t *output)
             sums[r] = start_of_row(layer, row + r);
         }
 #if QUTE_BLOCKS
-        if (whole > 0) {
-            qute_block_dot_s8(x, weights, depth, whole >> 3, sums);
+        if (wide > 0) {
+            qute_block_dot_s16(widened.values, weights, depth, wide >> 3, sums);
+        }
+        if (wide < whole) {
+            qute_block_dot_s8(x + wide, weights + wide, depth, (whole - wide) >> 3, sums);
         }
 #endif
         if (whole < depth) {
