@@ -128,7 +128,7 @@ def conv(draw: Draw) -> Case:
 
 
 def conv_of_three_columns(draw: Draw) -> Case:
-    """Words of channels and stride 1, which have a kernel of their own; often shorter than four pixels, or odd."""
+    """Words of channels and stride 1, which have a kernel of their own; rows of any length."""
     kernel = (draw.integer(1, 4), 3)
     dilation = draw.integer(1, 2)
     h, pad_h, out_h = draw.geometry(kernel[0], 1, dilation)
@@ -194,7 +194,7 @@ def depthwise(draw: Draw) -> Case:
 
 
 def fully_connected(draw: Draw) -> Case:
-    """Often without an input offset, as compiled, and of whole words of depth, which have loops of their own."""
+    """Often without an input offset, as compiled, and of whole words of depth: these have their own loops."""
     rows, depth, outputs = draw.integer(1, 3), draw.integer(1, 90), draw.integer(1, 11)
     if draw.chance(50):
         depth = 4 * draw.integer(1, 90)

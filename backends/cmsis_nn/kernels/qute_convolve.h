@@ -2,12 +2,13 @@
 /* The convolutions behind arm_convolve_wrapper_s8 and what they share.
  *
  * Order of accesses, which a memory planner may rely on to let an output overlap its input:
- * - Output pixels are written in row-major order, in pairs of neighbours of one row; an odd one ends a row alone. In
- *   unpadded 1x1 kernels of stride 1 a pair is any two pixels consecutive in memory.
+ * - Output pixels are written in row-major order, in blocks of up to five: in short windows (qute_convolve_short_s8)
+ *   of any pixels that follow each other, else of neighbours in a row. In unpadded 1x1 kernels of stride 1 a block is
+ *   any pixels consecutive in memory.
  * - While pixels of output row r are written, input is read from row r * stride - padding on only.
- * - While a pair is written, input is read only for this pair and those behind it: a kernel looks ahead, never behind.
- *   What the pair itself needs may be read until its last byte is written (by grouped kernels, and by 1x1 kernels of
- *   more than 64 channels or of a single pixel); all other kernels have read it before they write the first. */
+ * - While a block is written, input is read only for this block and those behind it: a kernel looks ahead, never behind.
+ *   What a block of up to two pixels itself needs may be read until its last byte is written (by grouped kernels, and by
+ *   1x1 kernels of more than 64 channels); all other kernels have read it before they write the first. */
 #ifndef QUTE_CONVOLVE_H
 #define QUTE_CONVOLVE_H
 
