@@ -13,8 +13,9 @@ a kind adds besides, and the rest of the API.
 Stack is the deepest that painted memory shows over programs that take every way through a kernel, with gcc
 and with zig, on an emulated core of each architecture. They have calls of other kinds too: compilers inline
 all calls into one function, with the frame of the widest, up to 90 bytes more than a network of one kind of
-call has. Where CMSIS_NN_PATH names Arm's library, the stack of the same programs linked with it is measured too,
-and written to arm_stack.json.
+call has. Where CMSIS_NN_PATH names Arm's library, the stack of the same programs linked with it is measured
+too, and written to arm_stack.json.
+
 
 Needs arm-none-eabi-gcc, qemu-system-arm and the extra `sim`; takes some minutes.
 """

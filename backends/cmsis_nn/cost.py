@@ -38,7 +38,7 @@ _RESUME_CODE_BYTES = 30
 """Code of the API of a streamed input, and of each layer in its region for going on where it stopped."""
 _ROW_KERNELS = {
     "qute_average_end_s8.c": 84,
-    "qute_average_row_s8.c": 88,
+    "qute_average_row_s8.c": 220,
     "qute_head_end_s8.c": 140,
     "qute_head_end_s8x4.c": 152,
     "qute_head_relu_row_s8.c": 700,

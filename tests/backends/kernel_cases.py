@@ -124,6 +124,24 @@ def conv(draw: Draw) -> Case:
     if pointwise and draw.chance(30):
         depth = draw.integer(19, 150)
     m = _map(draw, kernel, depth * groups, outputs * groups, dilated=not pointwise)
+    return _convolution(draw, m, groups)
+
+
+def conv_of_three_columns(draw: Draw) -> Case:
+    """Words of channels and stride 1, which have a kernel of their own; rows of any length."""
+    kernel = (draw.integer(1, 4), 3)
+    dilation = draw.integer(1, 2)
+    h, pad_h, out_h = draw.geometry(kernel[0], 1, dilation)
+    pad_w = draw.integer(0, 2)
+    w = draw.integer(3, 13)
+    out_w = w + pad_w + draw.integer(0, 2) - 2
+    depth, outputs = 4 * draw.integer(1, 10), draw.integer(1, 7)
+    m = _Map((1, h, w, depth), (1, out_h, out_w, outputs), kernel, (1, 1), (pad_h, pad_w), (dilation, 1))
+    return _convolution(draw, m, 1)
+
+
+def _convolution(draw: Draw, m: _Map, groups: int) -> Case:
+    depth, outputs = m.input_shape[3] // groups, m.output_shape[3]
     low, high = draw.activation()
     call = Conv2D(
         "conv",
@@ -131,10 +149,10 @@ def conv(draw: Draw) -> Case:
         _OUTPUT,
         m.input_shape,
         m.output_shape,
-        draw.int8s(outputs * groups, *kernel, depth),
-        draw.biases(outputs * groups),
-        draw.multipliers(outputs * groups),
-        draw.shifts(outputs * groups),
+        draw.int8s(outputs, *m.kernel, depth),
+        draw.biases(outputs),
+        draw.multipliers(outputs),
+        draw.shifts(outputs),
         m.stride,
         m.padding,
         m.dilation,
@@ -176,10 +194,10 @@ def depthwise(draw: Draw) -> Case:
 
 
 def fully_connected(draw: Draw) -> Case:
-    """Often without an input offset, as compiled, and of whole words of depth, which have their own loop."""
+    """Often without an input offset, as compiled, and of whole words of depth: these have their own loops."""
     rows, depth, outputs = draw.integer(1, 3), draw.integer(1, 90), draw.integer(1, 11)
     if draw.chance(50):
-        depth = 4 * draw.integer(1, 40)
+        depth = 4 * draw.integer(1, 90)
     input_offset = 0 if draw.chance(60) else draw.integer(-127, 128)
     low, high = draw.activation()
     call = FullyConnected(
@@ -370,7 +388,7 @@ def copy(draw: Draw) -> Case:
 SHARED: tuple[Callable[[Draw], Case], ...] = (
     conv,
     conv,
-    conv,
+    conv_of_three_columns,
     depthwise,
     depthwise,
     fully_connected,

@@ -1,4 +1,4 @@
-"""The bundled kernels against a brute-force oracle and against Arm's CMSIS-NN: hosts, Cortex-M3, Cortex-M4.
+"""The bundled kernels against a brute-force oracle and against Arm's CMSIS-NN: hosts, Cortex-M0+, M3 and M4.
 
 Arm's sources are taken from the folder in CMSIS_NN_PATH, later than v7.0.0: that release refuses grouped 1x1
 kernels, and v5.0.0 computes grouped kernels and filter offsets wrongly.
@@ -93,6 +93,8 @@ _SANITIZED = _Platform(
 )
 _ARM_GCC = ("arm-none-eabi-gcc", "-mthumb")
 _CORTEX_M3 = _Platform((*_ARM_GCC, "-mcpu=cortex-m3"), target("cortex-m3").core, "mps2-an385")
+_CORTEX_M0PLUS = _Platform((*_ARM_GCC, "-mcpu=cortex-m0plus"), target("cortex-m0plus").core, "mps2-an385")
+"""On a machine that has room for all cases: its core runs the code of this one too."""
 _CORTEX_M4 = _Platform((*_ARM_GCC, "-mcpu=cortex-m4"), target("cortex-m4").core, "mps2-an386")
 _CORTEX_M4_UNOPTIMIZED = replace(_CORTEX_M4, optimization="-O0")
 """Without optimisation the kernels take C blocks instead of those of qute_blocks.h."""
@@ -180,8 +182,8 @@ def _describe(cases: list[Case], line: str) -> str:
 @pytest.mark.parametrize("kernels", KernelSet)
 @pytest.mark.parametrize(
     ("platform", "seed"),
-    [(_SANITIZED, 1), (_CORTEX_M3, 2), (_CORTEX_M4, 3), (_CORTEX_M4_UNOPTIMIZED, 4)],
-    ids=["host-sanitized", "cortex-m3", "cortex-m4", "cortex-m4-unoptimized"],
+    [(_SANITIZED, 1), (_CORTEX_M3, 2), (_CORTEX_M4, 3), (_CORTEX_M4_UNOPTIMIZED, 4), (_CORTEX_M0PLUS, 5)],
+    ids=["host-sanitized", "cortex-m3", "cortex-m4", "cortex-m4-unoptimized", "cortex-m0plus"],
 )
 def test_bundled_kernels_equal_the_oracle(
     platform: _Platform, seed: int, kernels: KernelSet, tmp_path: Path

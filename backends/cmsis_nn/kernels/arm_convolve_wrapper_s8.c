@@ -25,11 +25,18 @@ arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx,
     channels.min = conv_params->activation.min;
     channels.max = conv_params->activation.max;
 
+    groups = input_dims->c / filter_dims->c;
+#if QUTE_BLOCKS
+    if (groups == 1 && qute_can_multiply_five(&channels, filter_dims->h * filter_dims->w * filter_dims->c)) {
+        qute_convolve_short_s8(
+            conv_params, &channels, input_dims, input_data, filter_dims, filter_data, output_dims, output_data);
+        return ARM_CMSIS_NN_SUCCESS;
+    }
+#endif
     if (qute_is_pointwise(conv_params, input_dims, filter_dims)) {
         qute_convolve_1x1_s8(conv_params, &channels, input_dims, input_data, filter_data, output_dims, output_data);
         return ARM_CMSIS_NN_SUCCESS;
     }
-    groups = input_dims->c / filter_dims->c;
     if (ctx->buf == NULL || groups * filter_dims->c != input_dims->c || output_dims->c % groups != 0) {
         return ARM_CMSIS_NN_ARG_ERROR;
     }

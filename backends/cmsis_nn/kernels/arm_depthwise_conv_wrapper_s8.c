@@ -1,9 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
+#include "qute_blocks.h"
 #include "qute_depthwise.h"
 #include "qute_scaling.h"
 
 #if QUTE_DSP
+
+#if QUTE_BLOCKS
+
+/* The first channels, in fours, if all of them have multipliers and biases in range and shifts of 1 to 16 to the right;
+ * how many. A call may be for a single row of a map: the check must not cost more than the row. */
+QUTE_INLINE int32_t usual_channels(
+    const int32_t *multiplier, const int32_t *shift, const int32_t *bias, int32_t count, uint32_t half)
+{
+    int32_t signs = 0;
+    uint32_t biases = 0;
+    uint32_t shifts = 0;
+    int32_t left = count >> 2;
+    for (; left > 0; left--) {
+        __asm__("ldmia %[m]!, {r2, r3, r4, r5}\n\t"
+                "orr %[signs], %[signs], r2\n\t"
+                "orr r3, r3, r4\n\t"
+                "orr %[signs], %[signs], r5\n\t"
+                "orr %[signs], %[signs], r3\n\t"
+                "ldmia %[s]!, {r2, r3, r4, r5}\n\t"
+                "and r2, r2, r3\n\t"
+                "orn %[shifts], %[shifts], r4\n\t"
+                "orn %[shifts], %[shifts], r5\n\t"
+                "orn %[shifts], %[shifts], r2\n\t"
+                "ldmia %[b]!, {r2, r3, r4, r5}\n\t"
+                "add r2, r2, %[half]\n\t"
+                "add r3, r3, %[half]\n\t"
+                "add r4, r4, %[half]\n\t"
+                "add r5, r5, %[half]\n\t"
+                "orr r2, r2, r3\n\t"
+                "orr %[biases], %[biases], r4\n\t"
+                "orr %[biases], %[biases], r5\n\t"
+                "orr %[biases], %[biases], r2\n\t"
+                : [m] "+&r"(multiplier), [s] "+&r"(shift), [b] "+&r"(bias), [signs] "+&r"(signs),
+                  [shifts] "+&r"(shifts), [biases] "+&r"(biases)
+                : [half] "r"(half)
+                : "r2", "r3", "r4", "r5", "memory");
+    }
+    return signs >= 0 && shifts < 16 && biases < 2 * half ? count & ~3 : 0;
+}
+
+#endif
 
 /* Whether qute_scaling holds for all channels: for a sum below 2^30 bias and products may take half of that each. */
 static int can_scale(const qute_depthwise *call)
@@ -16,7 +58,11 @@ static int can_scale(const qute_depthwise *call)
     const int32_t count = call->output_dims->c;
     int32_t signs = 0;
     uint32_t biases = 0;
-    for (int32_t i = 0; i < count; i++) {
+    int32_t i = 0;
+#if QUTE_BLOCKS
+    i = usual_channels(multiplier, shift, bias, count, (uint32_t)half);
+#endif
+    for (; i < count; i++) {
         signs |= qute_scaling_signs(multiplier[i], shift[i]);
         biases |= (uint32_t)bias[i] + (uint32_t)half;
     }

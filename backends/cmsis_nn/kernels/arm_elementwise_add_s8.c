@@ -157,20 +157,41 @@ static int is_half(int32_t multiplier, int32_t shift, int32_t left_shift)
     return multiplier == 1 << 30 && shift == 0 && left_shift == 20;
 }
 
-/* What has not the form above no network has: it need not be fast, but small. */
-QUTE_COLD int32_t requantize(int32_t value, int32_t multiplier, int32_t shift)
-{
-    return qute_requantize(value, multiplier, shift);
-}
-
-#else
-
-QUTE_INLINE int32_t requantize(int32_t value, int32_t multiplier, int32_t shift)
-{
-    return qute_requantize(value, multiplier, shift);
-}
-
 #endif
+
+typedef struct {
+    const int8_t *values;
+    int32_t offset;
+    int32_t multiplier;
+    int32_t shift;
+} summand;
+
+typedef struct {
+    int8_t *values;
+    int32_t offset;
+    int32_t multiplier;
+    int32_t shift;
+    int32_t low;
+    int32_t high;
+} result;
+
+/* The specification; with DSP instructions, for parameters that networks do not have. */
+#if QUTE_DSP
+QUTE_COLD
+#else
+static
+#endif
+void add_one_by_one(
+    const summand *first, const summand *second, int32_t left_shift, const result *sum, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++) {
+        const int32_t raw_1 = qute_shift_left(first->values[i] + first->offset, left_shift);
+        const int32_t raw_2 = qute_shift_left(second->values[i] + second->offset, left_shift);
+        const int32_t value = qute_wrapping_add(qute_requantize(raw_1, first->multiplier, first->shift),
+                                                qute_requantize(raw_2, second->multiplier, second->shift));
+        sum->values[i] = qute_output_s8(value, sum->multiplier, sum->shift, sum->offset, sum->low, sum->high);
+    }
+}
 
 arm_cmsis_nn_status arm_elementwise_add_s8(const int8_t *input_1_vect,
                                            const int8_t *input_2_vect,
@@ -210,13 +231,11 @@ arm_cmsis_nn_status arm_elementwise_add_s8(const int8_t *input_1_vect,
         return ARM_CMSIS_NN_SUCCESS;
     }
 #endif
-    for (int32_t i = 0; i < block_size; i++) {
-        const int32_t raw_1 = qute_shift_left(input_1_vect[i] + input_1_offset, left_shift);
-        const int32_t raw_2 = qute_shift_left(input_2_vect[i] + input_2_offset, left_shift);
-        const int32_t sum = qute_wrapping_add(requantize(raw_1, input_1_mult, input_1_shift),
-                                              requantize(raw_2, input_2_mult, input_2_shift));
-        const int32_t value = qute_wrapping_add(requantize(sum, out_mult, out_shift), out_offset);
-        output[i] = (int8_t)qute_clamp(value, out_activation_min, out_activation_max);
+    {
+        const summand first = {input_1_vect, input_1_offset, input_1_mult, input_1_shift};
+        const summand second = {input_2_vect, input_2_offset, input_2_mult, input_2_shift};
+        const result sum = {output, out_offset, out_mult, out_shift, out_activation_min, out_activation_max};
+        add_one_by_one(&first, &second, left_shift, &sum, block_size);
     }
     return ARM_CMSIS_NN_SUCCESS;
 }

@@ -27,29 +27,26 @@ arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ctx,
 {
     const int32_t depth = filter_dims->n;
     const int32_t outputs = output_dims->c;
-    const int32_t offset = fc_params->input_offset;
-    const int32_t multiplier = quant_params->multiplier;
-    const int32_t shift = quant_params->shift;
+    qute_dot_layer layer = {filter_data,
+                            depth,
+                            outputs,
+                            fc_params->input_offset,
+                            0,
+                            bias_data,
+                            &quant_params->multiplier,
+                            &quant_params->shift,
+                            0,
+                            fc_params->output_offset};
     (void)ctx;
     (void)bias_dims;
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
-        /* (x + o) (w + f) = (x + o) w + f (x + o), and the last term is the same for every output. */
-        const int32_t common = fc_params->filter_offset == 0
-            ? 0
-            : qute_wrapping_mul(fc_params->filter_offset, sum_of_inputs(input_data, offset, depth));
-        for (int32_t output = 0; output < outputs; output += QUTE_DOT_ROWS) {
-            const int32_t first = qute_first_row(output, outputs);
-            const int32_t rows = outputs - first < QUTE_DOT_ROWS ? outputs - first : QUTE_DOT_ROWS;
-            int32_t sums[QUTE_DOT_ROWS] = {common, common, common};
-            for (int32_t r = 0; bias_data && r < rows; r++) {
-                sums[r] = qute_wrapping_add(sums[r], bias_data[first + r]);
-            }
-            qute_dot_s8(input_data, offset, filter_data + first * depth, depth, rows, sums);
-            for (int32_t r = 0; r < rows; r++) {
-                output_data[first + r] = qute_saturated_output_s8(sums[r], multiplier, shift, fc_params->output_offset);
-            }
+        if (fc_params->filter_offset != 0) {
+            /* (x + o) (w + f) = (x + o) w + f (x + o), and the last term is the same for every output. */
+            layer.common =
+                qute_wrapping_mul(fc_params->filter_offset, sum_of_inputs(input_data, layer.input_offset, depth));
         }
+        qute_dot_s8(&layer, input_data, output_data);
         qute_clamp_s8(output_data, outputs, fc_params->activation.min, fc_params->activation.max);
         input_data += depth;
         output_data += outputs;

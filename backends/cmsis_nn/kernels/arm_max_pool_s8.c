@@ -38,6 +38,16 @@ static void max_of_window(const qute_pool_window *window, const cmsis_nn_activat
     }
 #endif
 
+    for (; channel < window->channels && window->rows == 2 && window->columns == 2; channel++) {
+        const int8_t *pixel = window->input + channel;
+        int32_t best = activation->min;
+        best = pixel[0] > best ? pixel[0] : best;
+        best = pixel[window->channels] > best ? pixel[window->channels] : best;
+        pixel += window->row_pitch;
+        best = pixel[0] > best ? pixel[0] : best;
+        best = pixel[window->channels] > best ? pixel[window->channels] : best;
+        output[channel] = (int8_t)(best < activation->max ? best : activation->max);
+    }
     for (; channel < window->channels; channel++) {
         const int8_t *row = window->input + channel;
         int32_t best = activation->min;

@@ -85,10 +85,9 @@ QUTE_INLINE void qute_block_s16(
 
 #undef QUTE_GROUP_S16
 
-/* Four weights of each of four channels times the first column of a group: 22 instructions for 16 products. */
+/* Four weights of each of four channels times a group of one column: 21 instructions for 16 products. */
 #define QUTE_GROUP_SINGLE                                                                                              \
-    "ldr %[x1], [%[x], #8]\n\t"                                                                                        \
-    "ldr %[x0], [%[x]], #16\n\t"                                                                                       \
+    "ldrd %[x0], %[x1], [%[x]], #8\n\t"                                                                                \
     "ldr %[w], [%[row], %[pitch]]\n\t"                                                                                 \
     "sxtb16 %[even], %[w]\n\t"                                                                                         \
     "sxtb16 %[w], %[w], ror #8\n\t"                                                                                    \
@@ -242,6 +241,45 @@ QUTE_INLINE void qute_block_dot_s8(
     sums[2] = s2;
 }
 
+#define QUTE_DOT_GROUP_S16                                                                                             \
+    "ldmia r0!, {r8, r9, r10, r11}\n\t" QUTE_DOT_ROW("r1", "r4") QUTE_DOT_ROW("r2", "r5") QUTE_DOT_ROW("r3", "r6")
+
+/* The same for an even number of groups that are widened already, in the order of the registers: 28 instructions for 24
+ * products. */
+QUTE_INLINE void qute_block_dot_s16(
+    const int16_t *input, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[3])
+{
+    register const int16_t *x __asm__("r0") = input;
+    register const int8_t *row0 __asm__("r1") = weights;
+    register const int8_t *row1 __asm__("r2") = weights + pitch;
+    register const int8_t *row2 __asm__("r3") = weights + 2 * pitch;
+    register int32_t s0 __asm__("r4") = sums[0];
+    register int32_t s1 __asm__("r5") = sums[1];
+    register int32_t s2 __asm__("r6") = sums[2];
+    register uintptr_t e0 __asm__("r8") = (uintptr_t)(input + 8 * groups);
+    register uint32_t o0 __asm__("r9");
+    register uint32_t o1 __asm__("r10");
+    register uint32_t o2 __asm__("r11");
+    register uint32_t w0 __asm__("r12");
+    register uint32_t w1 __asm__("lr");
+
+    __asm__ volatile("push {r7, %[e0]}\n"
+                     "1:\n\t" QUTE_DOT_GROUP_S16 QUTE_DOT_GROUP_S16
+                     "ldr r7, [sp, #4]\n\t"
+                     "cmp %[x], r7\n\t"
+                     "bne 1b\n\t"
+                     "pop {r7, %[e0]}"
+                     : [row0] "+&r"(row0), [row1] "+&r"(row1), [row2] "+&r"(row2), [x] "+&r"(x), [s0] "+&r"(s0),
+                       [s1] "+&r"(s1), [s2] "+&r"(s2), [e0] "+&r"(e0), [o0] "=&r"(o0), [o1] "=&r"(o1), [o2] "=&r"(o2),
+                       [w0] "=&r"(w0), [w1] "=&r"(w1)
+                     :
+                     : "memory", "cc");
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+}
+
+#undef QUTE_DOT_GROUP_S16
 #undef QUTE_DOT_GROUP
 #undef QUTE_DOT_ROW
 

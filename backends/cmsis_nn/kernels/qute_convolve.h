@@ -2,16 +2,18 @@
 /* The convolutions behind arm_convolve_wrapper_s8 and what they share.
  *
  * Order of accesses, which a memory planner may rely on to let an output overlap its input:
- * - Output pixels are written in row-major order, in pairs of neighbours of one row; an odd one ends a row alone. In
- *   unpadded 1x1 kernels of stride 1 a pair is any two pixels consecutive in memory.
+ * - Output pixels are written in row-major order, in blocks of up to five: in short windows (qute_convolve_short_s8)
+ *   of any pixels that follow each other, else of neighbours in a row. In unpadded 1x1 kernels of stride 1 a block is
+ *   any pixels consecutive in memory.
  * - While pixels of output row r are written, input is read from row r * stride - padding on only.
- * - While a pair is written, input is read only for this pair and those behind it: a kernel looks ahead, never behind.
- *   What the pair itself needs may be read until its last byte is written (by grouped kernels, and by 1x1 kernels of
- *   more than 64 channels or of a single pixel); all other kernels have read it before they write the first. */
+ * - While a block is written, input is read only for this block and those behind it: a kernel looks ahead, never behind.
+ *   What a block of up to two pixels itself needs may be read until its last byte is written (by grouped kernels, and by
+ *   1x1 kernels of more than 64 channels); all other kernels have read it before they write the first. */
 #ifndef QUTE_CONVOLVE_H
 #define QUTE_CONVOLVE_H
 
 #include "arm_nnfunctions.h"
+#include "qute_blocks.h"
 #include "qute_requantize.h"
 #include "qute_window.h"
 
@@ -78,21 +80,72 @@ QUTE_INLINE int32_t qute_bias(const qute_channels *channels, int32_t channel)
     return channels->bias ? channels->bias[channel] : 0;
 }
 
-/* Two columns of int16 values, input offset added.
+/* Columns of int16 values, input offset added.
  *
- * Plain C: value k of column p at [p * length + k]. DSP: groups of four values of both columns,
+ * Plain C: value k of column p at [k * columns + p]. DSP: groups of four values of all columns, of two of them
  * {0: k, k+2} {1: k, k+2} {0: k+1, k+3} {1: k+1, k+3}, so that one pointer reads them in the order in which
  * SXTB16 widens the four weights they meet. Where the depth is not a multiple of four, zeros end the last group. */
 
-/* The windows of `count` = 1 or 2 pixels from column x of the input on, as columns. */
-void qute_window_columns_s16(const qute_windows *windows, int32_t x, int32_t count, int16_t *columns);
+/* `depth` values from `pixel` on as column number `column` of `columns`. */
+void qute_widen_s16(
+    const int8_t *pixel, int32_t depth, int32_t offset, int32_t column, int32_t columns, int16_t *values);
+
+/* The window of one pixel, from column x of the input on, as column number `column` of `columns`. */
+void qute_window_column_s16(
+    const qute_windows *windows, int32_t x, int32_t column, int32_t columns, int16_t *values);
+
+/* The windows of two pixels, the first from column x of the input on. */
+void qute_window_pair_s16(const qute_windows *windows, int32_t x, int16_t *values);
 
 /* Two pixels of output, from columns of depth - rest->count values and that rest; saturated, not clamped. */
 void qute_multiply_pair_s16(
     const qute_product *product, const int16_t *columns, const qute_rest *rest, int8_t *output);
 
-/* One pixel of output, from the first of the columns; saturated, not clamped. */
+/* Pixels that qute_multiply_five_s16 computes, and values of a column that it takes. */
+#define QUTE_FIVE 5
+#define QUTE_FIVE_DEPTH 64
+
+/* Whether it can: where a column does not end with a group, the weights of a channel have to find room behind five. */
+QUTE_INLINE int qute_can_multiply_five(const qute_channels *channels, int32_t depth)
+{
+    return QUTE_BLOCKS && channels->bias != NULL && depth <= ((depth & 3) == 0 ? QUTE_FIVE_DEPTH : QUTE_FIVE_DEPTH - 8);
+}
+
+/* Five pixels of output, from columns in a buffer of QUTE_FIVE * QUTE_FIVE_DEPTH values; saturated, not clamped. */
+void qute_multiply_five_s16(const qute_product *product, int16_t *columns, int8_t *output);
+
+/* Pixels that qute_multiply_strip_s16 computes from a strip of the map, two columns wider than they are. */
+#define QUTE_STRIP 4
+
+/* Whether it can: a kernel of three columns that moves by one, and whole groups of channels. */
+QUTE_INLINE int qute_can_multiply_strip(const cmsis_nn_conv_params *params,
+                                        const qute_channels *channels,
+                                        const cmsis_nn_dims *input_dims,
+                                        const cmsis_nn_dims *filter_dims)
+{
+    return QUTE_BLOCKS && channels->bias != NULL && filter_dims->w == 3 && params->stride.w == 1 &&
+        params->dilation.w == 1 && filter_dims->c == input_dims->c && (filter_dims->c & 3) == 0;
+}
+
+/* The strip of four pixels, the first window from column x of the input on: row by row, for each four channels
+ * {k, k+2} of the six columns, then {k+1, k+3}. It takes as much memory as two columns. */
+void qute_window_strip_s16(const qute_windows *windows, int32_t x, int16_t *strip);
+
+/* Four pixels of output, from a strip of `rows` rows; saturated, not clamped. */
+void qute_multiply_strip_s16(const qute_product *product, const int16_t *strip, int32_t rows, int8_t *output);
+
+/* One pixel of output, from one column; saturated, not clamped. */
 void qute_multiply_single_s16(const qute_product *product, const int16_t *columns, int8_t *output);
+
+/* Convolutions for which qute_can_multiply_five, without scratch and without groups. */
+void qute_convolve_short_s8(const cmsis_nn_conv_params *params,
+                            const qute_channels *channels,
+                            const cmsis_nn_dims *input_dims,
+                            const int8_t *input,
+                            const cmsis_nn_dims *filter_dims,
+                            const int8_t *filter,
+                            const cmsis_nn_dims *output_dims,
+                            int8_t *output);
 
 /* Pointwise convolution of any stride, without scratch. */
 void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,

@@ -3,9 +3,9 @@
 #include "qute_output.h"
 
 /* Two output pixels at a time: their windows are written as int16 columns, which are multiplied with the filters of
- * all channels. */
+ * all channels. Four at a time where their windows overlap enough to be written as a strip. */
 
-void qute_convolve_s8(int16_t *columns,
+QUTE_SMALL void qute_convolve_s8(int16_t *columns,
                       const cmsis_nn_conv_params *params,
                       const qute_channels *channels,
                       const cmsis_nn_dims *input_dims,
@@ -20,6 +20,7 @@ void qute_convolve_s8(int16_t *columns,
     const int32_t group_channels = output_dims->c / groups;
     const qute_rest no_rest = {NULL, 0, 0, 0};
     qute_windows windows = {params, input_dims, filter_dims, input, 0, {0, 0}};
+    const int32_t can_strip = groups == 1 && qute_can_multiply_strip(params, channels, input_dims, filter_dims);
     qute_product product = {channels, filter, depth, 0, group_channels, output_dims->c};
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
@@ -29,16 +30,24 @@ void qute_convolve_s8(int16_t *columns,
             int32_t left = output_dims->w;
             windows.rows = qute_valid_taps(windows.y, filter_dims->h, params->dilation.h, input_dims->h);
             while (left > 0) {
-                const int32_t count = left >= 2 ? 2 : 1;
+                const int32_t count = can_strip && left >= QUTE_STRIP ? QUTE_STRIP : left >= 2 ? 2 : 1;
                 windows.input = input;
                 product.weights = filter;
                 product.first = 0;
                 for (int32_t group = 0; group < groups; group++) {
                     product.last = product.first + group_channels;
-                    qute_window_columns_s16(&windows, x, count, columns);
+#if QUTE_BLOCKS
+                    if (count == QUTE_STRIP) {
+                        qute_window_strip_s16(&windows, x, columns);
+                        qute_multiply_strip_s16(&product, columns, filter_dims->h, output);
+                        break;
+                    }
+#endif
                     if (count == 2) {
+                        qute_window_pair_s16(&windows, x, columns);
                         qute_multiply_pair_s16(&product, columns, &no_rest, output);
                     } else {
+                        qute_window_column_s16(&windows, x, 0, 1, columns);
                         qute_multiply_single_s16(&product, columns, output);
                     }
                     windows.input += filter_dims->c;

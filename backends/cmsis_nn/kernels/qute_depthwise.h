@@ -61,6 +61,30 @@ void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y);
 /* The whole row, four channels at a time, where qute_depthwise_is_s8x4. */
 void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y);
 
+/* Four channels of an output row for a kernel of three columns, not dilated, of which two or three rows lie inside the
+ * map; at least one pixel has all columns inside. Steps are in bytes. The order of the fields is that of reading. */
+typedef struct {
+    const int8_t *filter; /* from the first row inside on */
+    int32_t filter_row_step;
+    int32_t channels;
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int32_t *shift;
+    int32_t output_offset; /* twice the offset, plus one */
+    const int8_t *input; /* column 0 of the first row inside */
+    int32_t row_step;
+    uint32_t input_offset; /* in both halves */
+    int8_t *output;
+    const int8_t *inner_end; /* where the pixels end that have a last column */
+    int32_t column_step; /* from the second column to the third */
+    int32_t pixel_step; /* from the third column to the first one of the next pixel */
+    int32_t is_right_padded;
+    int32_t is_left_padded;
+    uint32_t words[4 + 3 * 6 + 4 * 3];
+} qute_depthwise_group;
+
+void qute_depthwise_three_columns(qute_depthwise_group *group, int32_t rows);
+
 /* Sums of four channels, to which the bias is added, as bytes of the output. DSP only. */
 void qute_depthwise_store_s8x4(const qute_depthwise *call, int32_t channel, const int32_t sums[4], int8_t *output);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qute_depthwise.h"
+#include "qute_output.h"
 
 /* Taps of one output channel, which are bytes at fixed steps in the map and in the filter. */
 typedef struct {
@@ -11,30 +12,97 @@ typedef struct {
     int32_t filter_column_step;
 } taps;
 
-QUTE_NOINLINE int32_t sum_of_taps(
-    const taps *t, const int8_t *input, const int8_t *filter, int32_t offset, int32_t sum)
+/* Output channels `first` to `first` + `count` - 1, all of the same input channel where input_step is 0, of consecutive
+ * ones where it is 1; input, filter and output begin with the first. */
+typedef struct {
+    const int8_t *input;
+    const int8_t *filter;
+    int8_t *output;
+    int32_t input_step;
+    int32_t first;
+    int32_t count;
+} channel_run;
+
+/* The taps of a row; `columns` is a literal for the usual numbers of them, else 0. */
+QUTE_INLINE int32_t add_row(
+    const taps *t, const int8_t *row, const int8_t *weights, int32_t offset, int32_t sum, const int32_t columns)
 {
-    const int32_t columns = t->columns;
-    const int32_t input_step = t->input_column_step;
-    const int32_t filter_step = t->filter_column_step;
-    for (int32_t y = t->rows; y > 0; y--) {
-        const int8_t *tap = input;
-        const int8_t *weight = filter;
-        int32_t x = columns;
-        if (x == 3) {
-            sum = qute_wrapping_add(sum, (tap[2 * input_step] + offset) * weight[2 * filter_step]);
-            sum = qute_wrapping_add(sum, (tap[input_step] + offset) * weight[filter_step]);
-            x = 1;
+    const int32_t step = t->input_column_step;
+    const int32_t weight_step = t->filter_column_step;
+    if (columns > 0) {
+        sum = qute_wrapping_add(sum, (row[0] + offset) * weights[0]);
+        sum = qute_wrapping_add(sum, (row[step] + offset) * weights[weight_step]);
+        if (columns > 2) {
+            sum = qute_wrapping_add(sum, (row[2 * step] + offset) * weights[2 * weight_step]);
         }
-        for (; x > 0; x--) {
-            sum = qute_wrapping_add(sum, (*tap + offset) * *weight);
-            tap += input_step;
-            weight += filter_step;
-        }
-        input += t->input_row_step;
-        filter += t->filter_row_step;
+        return sum;
+    }
+    for (int32_t x = t->columns; x > 0; x--) {
+        sum = qute_wrapping_add(sum, (*row + offset) * *weights);
+        row += step;
+        weights += weight_step;
     }
     return sum;
+}
+
+/* Saturated, not clamped. `rows` is a literal as well. */
+QUTE_INLINE void multiply(
+    const qute_depthwise *call, const taps *steps, const channel_run *o, const int32_t rows, const int32_t columns)
+{
+    /* Copies, since a compiler cannot know that the outputs are not the originals. */
+    const taps t = *steps;
+    const int32_t *multiplier = call->quant->multiplier + o->first;
+    const int32_t *shift = call->quant->shift + o->first;
+    const int32_t *bias = call->bias ? call->bias + o->first : NULL;
+    const int32_t offset = call->params->input_offset;
+    const int32_t output_offset = call->params->output_offset;
+    const int32_t input_step = o->input_step;
+    const int32_t count = o->count;
+    const int8_t *input = o->input;
+    const int8_t *filter = o->filter;
+    int8_t *output = o->output;
+    for (int32_t i = 0; i < count; i++) {
+        const int8_t *row = input;
+        const int8_t *weights = filter + i;
+        int32_t sum = bias ? bias[i] : 0;
+        if (rows == 3) {
+            sum = add_row(&t, row, weights, offset, sum, columns);
+            sum = add_row(&t, row + t.input_row_step, weights + t.filter_row_step, offset, sum, columns);
+            sum = add_row(&t, row + 2 * t.input_row_step, weights + 2 * t.filter_row_step, offset, sum, columns);
+        } else {
+            for (int32_t y = t.rows; y > 0; y--) {
+                sum = add_row(&t, row, weights, offset, sum, columns);
+                row += t.input_row_step;
+                weights += t.filter_row_step;
+            }
+        }
+        input += input_step;
+        output[i] = qute_saturated_output_s8(sum, multiplier[i], shift[i], output_offset);
+    }
+}
+
+QUTE_NOINLINE void multiply_three_columns(const qute_depthwise *call, const taps *t, const channel_run *o)
+{
+    multiply(call, t, o, 0, 3);
+}
+
+/* With DSP instructions this is for three channels and less: two ways are enough. */
+#if !QUTE_DSP
+QUTE_NOINLINE void multiply_3x3(const qute_depthwise *call, const taps *t, const channel_run *o)
+{
+    multiply(call, t, o, 3, 3);
+}
+
+QUTE_NOINLINE void multiply_two_columns(const qute_depthwise *call, const taps *t, const channel_run *o)
+{
+    multiply(call, t, o, 0, 2);
+}
+
+#endif
+
+QUTE_NOINLINE void multiply_any(const qute_depthwise *call, const taps *t, const channel_run *o)
+{
+    multiply(call, t, o, 0, 0);
 }
 
 #if QUTE_DSP
@@ -73,31 +141,37 @@ QUTE_NOINLINE void sums_of_taps(
 
 #endif
 
-/* The `count` output channels of one input channel, from `channel` on. */
-QUTE_NOINLINE void multiply_channel(const qute_depthwise *call,
-                                    const taps *t,
-                                    const int8_t *input,
-                                    const int8_t *filter,
-                                    int32_t channel,
-                                    int8_t *output)
+/* All channels of one pixel. */
+QUTE_INLINE void multiply_pixel(
+    const qute_depthwise *call, const taps *t, const int8_t *input, const int8_t *filter, int8_t *output)
 {
-    const int32_t offset = call->params->input_offset;
-    const int32_t end = channel + call->params->ch_mult;
+    const int32_t multiple = call->params->ch_mult;
+    const int32_t outputs = call->output_dims->c;
+    const int32_t input_step = multiple == 1;
+    const int32_t count = multiple == 1 ? outputs : multiple;
+    for (int32_t channel = 0; channel < outputs; channel += count, input++) {
+        int32_t first = channel;
 #if QUTE_DSP
-    for (; channel + 4 <= end; channel += 4) {
-        int32_t sums[4] = {0, 0, 0, 0};
-        sums_of_taps(t, input, filter + channel, offset, sums);
-        qute_depthwise_store_s8x4(call, channel, sums, output + channel);
-    }
+        for (; first + 4 <= channel + count && multiple >= 4; first += 4) {
+            int32_t sums[4] = {0, 0, 0, 0};
+            sums_of_taps(t, input, filter + first, call->params->input_offset, sums);
+            qute_depthwise_store_s8x4(call, first, sums, output + first);
+        }
 #endif
-    for (; channel < end; channel++) {
-        const int32_t bias = call->bias ? call->bias[channel] : 0;
-        output[channel] = qute_output_s8(sum_of_taps(t, input, filter + channel, offset, bias),
-                                         call->quant->multiplier[channel],
-                                         call->quant->shift[channel],
-                                         call->params->output_offset,
-                                         call->params->activation.min,
-                                         call->params->activation.max);
+        if (first < channel + count) {
+            const channel_run o = {input, filter + first, output + first, input_step, first, channel + count - first};
+#if !QUTE_DSP
+            if (t->columns == 3 && t->rows == 3) {
+                multiply_3x3(call, t, &o);
+                continue;
+            }
+            if (t->columns == 2) {
+                multiply_two_columns(call, t, &o);
+                continue;
+            }
+#endif
+            (t->columns == 3 ? multiply_three_columns : multiply_any)(call, t, &o);
+        }
     }
 }
 
@@ -108,7 +182,9 @@ void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y)
     const int32_t out_channels = call->output_dims->c;
     const qute_taps rows = qute_depthwise_rows(call, out_y);
     const int32_t y = out_y * params->stride.h - params->padding.h + rows.begin * params->dilation.h;
-    int8_t *output = call->output + out_y * call->output_dims->w * out_channels;
+    const int32_t row_bytes = call->output_dims->w * out_channels;
+    int8_t *const row = call->output + out_y * row_bytes;
+    int8_t *output = row;
     taps t;
 
     t.input_column_step = params->dilation.w * channels;
@@ -127,10 +203,8 @@ void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y)
             input += (y * call->input_dims->w + x) * channels;
             filter += rows.begin * t.filter_row_step + columns.begin * out_channels;
         }
-        for (int32_t channel = 0; channel < out_channels; channel += params->ch_mult) {
-            multiply_channel(call, &t, input, filter, channel, output);
-            input++;
-        }
+        multiply_pixel(call, &t, input, filter, output);
         output += out_channels;
     }
+    qute_clamp_s8(row, row_bytes, params->activation.min, params->activation.max);
 }

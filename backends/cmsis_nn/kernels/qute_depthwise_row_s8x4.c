@@ -9,13 +9,14 @@
 
 #define BIAS_WORDS 4
 
+static const int32_t no_bias[4] = {0, 0, 0, 0};
+
 /* One output row. Steps are in bytes; rows are those of the window that lie inside the map. */
 typedef struct {
     const qute_depthwise *call;
     const int8_t *filter;
     int32_t rows;
     int32_t columns;
-    int32_t is_3x3;
     int32_t row_step;
     int32_t column_step;
     int32_t pixel_step;
@@ -74,7 +75,6 @@ QUTE_INLINE void widen(const int8_t *filter, int32_t columns, int32_t step, int3
 
 QUTE_NOINLINE void prepare_channels(const row *r, int32_t channel, block *b)
 {
-    static const int32_t no_bias[4] = {0, 0, 0, 0};
     const int32_t *multiplier = r->multiplier + channel;
     const int32_t *shift = r->shift + channel;
     const int32_t offset = r->output_offset;
@@ -85,11 +85,7 @@ QUTE_NOINLINE void prepare_channels(const row *r, int32_t channel, block *b)
     for (int32_t i = 0; i < 4; i++) {
         scaling = qute_store_scaling(scaling, multiplier[i], shift[i], offset);
     }
-    if (r->is_3x3) {
-        widen(r->filter + channel, 3, r->channels, 3, b->words + BIAS_WORDS);
-    } else {
-        widen(r->filter + channel, r->columns, r->channels, r->rows, b->filter);
-    }
+    widen(r->filter + channel, r->columns, r->channels, r->rows, b->filter);
 }
 
 /* `count` pixels from out_x on, all of which have the same columns of the window inside the map. */
@@ -140,71 +136,33 @@ QUTE_NOINLINE void any_row(const row *r, const block *b)
     }
 }
 
-QUTE_INLINE const uint32_t *add_column(
-    qute_sums *sums, int32_t rows, const int8_t *tap, int32_t row_step, const uint32_t *filter, uint32_t offset)
+/* A row for a kernel of three columns, of which 2 or 3 rows lie inside the map. */
+static void three_columns(const row *r, const int8_t *input, int8_t *output)
 {
-    return rows == 3 ? qute_add_three_rows(sums, tap, row_step, filter, offset)
-                     : qute_add_two_rows(sums, tap, row_step, filter, offset);
-}
-
-/* A row for a kernel of three columns, not dilated, of which 2 or 3 rows (a literal) lie inside the map. */
-QUTE_INLINE void three_columns(const row *r, const block *b, int32_t rows)
-{
-    const int32_t column_step = r->channels;
-    const int32_t next = r->pixel_step - 2 * column_step;
-    const int32_t row_step = r->row_step;
-    const uint32_t offset = r->offset;
-    const int32_t inner_begin = r->inner_begin;
-    const int8_t *tap = b->input + r->inner_input;
-    int8_t *output = b->output + r->inner_output;
-    const int8_t *const end = b->output + r->inner_output_end;
-    const uint32_t *words = b->words;
-    const uint32_t *filter = b->words + BIAS_WORDS;
-    while (output != end) {
-        qute_sums sums;
-        words = qute_start_sums(&sums, words);
-        words = add_column(&sums, rows, tap, row_step, words, offset);
-        tap += column_step;
-        words = add_column(&sums, rows, tap, row_step, words, offset);
-        tap += column_step;
-        words = add_column(&sums, rows, tap, row_step, words, offset);
-        tap += next;
-        qute_store_s8x4(output, qute_scale_four(&sums, words));
-        words -= BIAS_WORDS + 6 * rows;
-        output += column_step;
-    }
-    /* The pixel at the right end has no last column, that at the left end no first. */
-    if (r->out_width == r->inner_end) {
-        if (inner_begin == 0) {
-            return;
+    const int32_t last = r->channels - 4;
+    qute_depthwise_group group;
+    group.filter_row_step = 3 * r->channels;
+    group.channels = r->channels;
+    group.output_offset = 2 * r->output_offset + 1;
+    group.row_step = r->row_step;
+    group.input_offset = r->offset;
+    group.pixel_step = r->pixel_step - 2 * r->channels;
+    group.is_left_padded = r->inner_begin;
+    for (int32_t channel = 0;; channel = channel + 4 <= last ? channel + 4 : last) {
+        group.filter = r->filter + channel;
+        group.bias = r->bias ? r->bias + channel : no_bias;
+        group.multiplier = r->multiplier + channel;
+        group.shift = r->shift + channel;
+        group.input = input + channel;
+        group.output = output + channel;
+        group.inner_end = output + channel + r->inner_output_end;
+        group.column_step = r->channels;
+        group.is_right_padded = r->out_width - r->inner_end;
+        qute_depthwise_three_columns(&group, r->rows);
+        if (channel == last) {
+            break;
         }
-        filter += 2 * rows;
-        tap = b->input;
-        output = b->output;
     }
-    for (;;) {
-        qute_sums sums;
-        (void)qute_start_sums(&sums, b->words);
-        filter = add_column(&sums, rows, tap, row_step, filter, offset);
-        (void)add_column(&sums, rows, tap + column_step, row_step, filter, offset);
-        qute_store_s8x4(output, qute_scale_four(&sums, b->scaling));
-        if (inner_begin == 0 || output == b->output) {
-            return;
-        }
-        filter = b->words + BIAS_WORDS + 2 * rows;
-        tap = b->input;
-        output = b->output;
-    }
-}
-
-QUTE_NOINLINE void three_columns_of_three(const row *r, const block *b)
-{
-    three_columns(r, b, 3);
-}
-
-QUTE_NOINLINE void three_columns_of_two(const row *r, const block *b)
-{
-    three_columns(r, b, 2);
 }
 
 /* A row without widened filters and scalings, which are not worth their making for a pixel or two. */
@@ -280,32 +238,24 @@ QUTE_NOINLINE int has_narrow_edges(const row *r)
         (r->inner_end == r->out_width || is_narrow);
 }
 
-QUTE_NOINLINE void wide_row(const row *r, const int8_t *input, int8_t *output)
+/* Any row whose filter is worth widening. */
+static void wide_row(const row *r, const int8_t *input, int8_t *output)
 {
     const int is_small = r->call->filter_dims->h * r->columns <= QUTE_DEPTHWISE_TAPS_ON_STACK;
-    const int is_three_columns = (r->rows == 2 || r->rows == 3) && r->columns == 3 && has_narrow_edges(r);
     const int32_t last = r->channels - 4;
-    void (*compute)(const row *, const block *) = any_row;
     block b;
 
-    if (is_three_columns) {
-        compute = r->rows == 3 ? three_columns_of_three : three_columns_of_two;
-    }
     b.filter = is_small ? b.words + BIAS_WORDS : r->call->scratch;
     b.scaling = b.words + BIAS_WORDS + (is_small ? 2 * r->rows * r->columns : 0);
     for (int32_t channel = 0;; channel = channel + 4 <= last ? channel + 4 : last) {
         b.input = input + channel;
         b.output = output + channel;
         prepare_channels(r, channel, &b);
-        compute(r, &b);
+        any_row(r, &b);
         if (channel == last) {
             break;
         }
     }
-    qute_clamp_s8(output,
-                  r->out_width * r->channels,
-                  r->call->params->activation.min,
-                  r->call->params->activation.max);
 }
 
 void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
@@ -322,7 +272,6 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     r.call = call;
     r.rows = rows.end - rows.begin;
     r.columns = call->filter_dims->w;
-    r.is_3x3 = r.rows == 3 && r.columns == 3;
     r.width = call->input_dims->w;
     r.out_width = call->output_dims->w;
     r.channels = channels;
@@ -341,9 +290,14 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     output = call->output + out_y * r.out_width * channels;
     if (!call->can_scale || r.out_width < MIN_WIDTH_FOR_WIDENING || (!is_small && call->scratch == NULL)) {
         narrow_row(&r, input, output);
+        return;
+    }
+    if ((r.rows == 2 || r.rows == 3) && r.columns == 3 && has_narrow_edges(&r)) {
+        three_columns(&r, input, output);
     } else {
         wide_row(&r, input, output);
     }
+    qute_clamp_s8(output, r.out_width * channels, params->activation.min, params->activation.max);
 }
 
 #endif

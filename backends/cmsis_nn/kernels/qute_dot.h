@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* One input vector times a few rows of weights: fully connected layers, and pixels of 1x1 kernels on their own. */
+/* One input vector times rows of weights: fully connected layers, and pixels of deep 1x1 kernels on their own. */
 #ifndef QUTE_DOT_H
 #define QUTE_DOT_H
 
@@ -9,20 +9,23 @@
 extern "C" {
 #endif
 
-/* Rows at a time that keep the registers busy. */
-#define QUTE_DOT_ROWS 3
+/* Row r has the weights from r * depth on, bias[r], and multiplier and shift [r * scaling_step]. */
+typedef struct {
+    const int8_t *weights;
+    int32_t depth;
+    int32_t rows;
+    int32_t input_offset;
+    int32_t common; /* added to the sum of every row */
+    const int32_t *bias;
+    const int32_t *multiplier;
+    const int32_t *shift;
+    int32_t scaling_step;
+    int32_t output_offset;
+} qute_dot_layer;
 
-/* The first row of a block that begins at `row` of `rows`: where two are left, a third is computed again, which costs
- * less than two by themselves. */
-QUTE_INLINE int32_t qute_first_row(int32_t row, int32_t rows)
-{
-    return rows >= QUTE_DOT_ROWS && rows - row == QUTE_DOT_ROWS - 1 ? row - 1 : row;
-}
-
-/* Adds to sums[r] the dot product of (x + offset) with row r of the weights, for 1 <= rows <= QUTE_DOT_ROWS.
- * Fastest with an offset of 0, everything aligned to 4, and depth a multiple of 4. */
-void qute_dot_s8(
-    const int8_t *x, int32_t offset, const int8_t *weights, int32_t depth, int32_t rows, int32_t *sums);
+/* An output for each row, saturated. Fastest without an input offset, everything aligned to 4, and depth a multiple
+ * of 8. */
+void qute_dot_s8(const qute_dot_layer *layer, const int8_t *x, int8_t *output);
 
 #ifdef __cplusplus
 }

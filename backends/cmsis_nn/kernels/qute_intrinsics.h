@@ -24,7 +24,12 @@
 
 #if defined(__GNUC__)
 #define QUTE_INLINE static inline __attribute__((always_inline, unused))
+#if defined(__clang__)
 #define QUTE_NOINLINE static __attribute__((noinline))
+#else
+/* Without copies for arguments that are constant in one of the calls, either. */
+#define QUTE_NOINLINE static __attribute__((noinline, noclone))
+#endif
 /* For what runs once in a while: compiled for size. */
 #define QUTE_SMALL __attribute__((cold))
 #define QUTE_COLD static __attribute__((noinline, cold))

@@ -2,6 +2,7 @@
 #include "qute_blocks.h"
 #include "qute_convolve.h"
 #include "qute_output.h"
+#include "qute_plain_blocks.h"
 
 /* Channels two by two. sums[c * 2 + p] belongs to channel c and pixel p; where loops have constant counts, the compiler
  * unrolls them and keeps the sums in registers. */
@@ -88,17 +89,35 @@ QUTE_INLINE void add_groups(const progress *at, int32_t sums[4])
     (void)sums;
 }
 
+/* In variables, since a compiler cannot know that sums in memory are not what it reads. */
 static void add_tail(const progress *at, const int8_t *weights, int32_t sums[4])
 {
-    const int32_t length = qute_column_length(at->tail);
-    for (int32_t k = 0; k < at->tail; k++) {
-        for (int32_t c = 0; c < 2; c++) {
-            const int32_t weight = weights[c * at->pitch + k];
-            for (int32_t p = 0; p < 2; p++) {
-                sums[c * 2 + p] = qute_wrapping_add(sums[c * 2 + p], weight * at->columns[p * length + k]);
-            }
-        }
+#if QUTE_THUMB1_BLOCKS || QUTE_THUMB2_BLOCKS
+    qute_plain_pair_s16(at->columns, weights, at->pitch, at->tail, sums);
+#else
+    const int8_t *second = weights + at->pitch;
+    const int16_t *x = at->columns;
+    int32_t s0 = sums[0];
+    int32_t s1 = sums[1];
+    int32_t s2 = sums[2];
+    int32_t s3 = sums[3];
+#pragma GCC unroll 4
+    for (int32_t k = at->tail; k > 0; k--) {
+        const int32_t w0 = *weights++;
+        const int32_t w1 = *second++;
+        const int32_t x0 = x[0];
+        const int32_t x1 = x[1];
+        x += 2;
+        s0 = qute_wrapping_add(s0, w0 * x0);
+        s1 = qute_wrapping_add(s1, w0 * x1);
+        s2 = qute_wrapping_add(s2, w1 * x0);
+        s3 = qute_wrapping_add(s3, w1 * x1);
     }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+#endif
 }
 
 static void set_depth(progress *at, int32_t depth, int32_t exact)
@@ -111,6 +130,42 @@ static void set_depth(progress *at, int32_t depth, int32_t exact)
 
 #endif
 
+/* Values one by one, from number `k` on. */
+#if QUTE_BLOCKS
+QUTE_COLD
+#else
+static
+#endif
+void add_values(const qute_rest *rest, const int8_t *weights, int32_t pitch, int32_t k, int32_t sums[4])
+{
+    const int8_t *x = rest->input + k;
+    const int8_t *y = x + rest->step;
+    const int8_t *second = weights + pitch + k;
+    const int32_t offset = rest->offset;
+    int32_t s0 = sums[0];
+    int32_t s1 = sums[1];
+    int32_t s2 = sums[2];
+    int32_t s3 = sums[3];
+    weights += k;
+#if !QUTE_BLOCKS
+#pragma GCC unroll 4
+#endif
+    for (int32_t left = rest->count - k; left > 0; left--) {
+        const int32_t w0 = *weights++;
+        const int32_t w1 = *second++;
+        const int32_t x0 = *x++ + offset;
+        const int32_t x1 = *y++ + offset;
+        s0 = qute_wrapping_add(s0, w0 * x0);
+        s1 = qute_wrapping_add(s1, w0 * x1);
+        s2 = qute_wrapping_add(s2, w1 * x0);
+        s3 = qute_wrapping_add(s3, w1 * x1);
+    }
+    sums[0] = s0;
+    sums[1] = s1;
+    sums[2] = s2;
+    sums[3] = s3;
+}
+
 QUTE_INLINE void add_rest(const qute_rest *rest, const int8_t *weights, int32_t pitch, int32_t sums[4])
 {
     int32_t k = 0;
@@ -119,14 +174,14 @@ QUTE_INLINE void add_rest(const qute_rest *rest, const int8_t *weights, int32_t 
         k = rest->count & ~3;
         qute_block_s8(rest->input, qute_pair(rest->offset), weights, pitch, k >> 2, sums);
     }
+#elif QUTE_THUMB1_BLOCKS
+    if (rest->step == pitch) {
+        qute_plain_pair_s8(rest->input, rest->offset, weights, pitch, rest->count, sums);
+        k = rest->count;
+    }
 #endif
-    for (; k < rest->count; k++) {
-        for (int32_t p = 0; p < 2; p++) {
-            const int32_t value = rest->input[p * rest->step + k] + rest->offset;
-            for (int32_t c = 0; c < 2; c++) {
-                sums[c * 2 + p] = qute_wrapping_add(sums[c * 2 + p], weights[c * pitch + k] * value);
-            }
-        }
+    if (k < rest->count) {
+        add_values(rest, weights, pitch, k, sums);
     }
 }
 

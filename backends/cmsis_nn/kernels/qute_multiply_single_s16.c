@@ -5,16 +5,16 @@
 
 /* What ends an odd row of pixels. */
 
-/* Weights first <= k < depth of one channel times the first column. */
+/* Weights first <= k < depth of one channel times a column. */
 static int32_t add_channel(const int16_t *columns, const int8_t *weights, int32_t first, int32_t depth, int32_t sum)
 {
     int32_t k = first;
 #if QUTE_DSP
     while (k < depth) {
-        const int16_t *group = columns + 2 * k;
+        const int16_t *group = columns + k;
         const uint32_t word = depth - k >= 4 ? qute_load_s8x4(weights + k) : qute_load_s8_tail(weights + k, depth - k);
         sum = qute_smlad(qute_sxtb16(word), qute_load_s16x2(group), sum);
-        sum = qute_smlad(qute_sxtb16_odd(word), qute_load_s16x2(group + 4), sum);
+        sum = qute_smlad(qute_sxtb16_odd(word), qute_load_s16x2(group + 2), sum);
         k += 4;
     }
 #else

@@ -46,6 +46,18 @@ QUTE_INLINE int32_t qute_doubling_high_mul(int32_t a, int32_t b)
             : "r"(a), "r"(b)
             : "cc");
     return high;
+#elif defined(__thumb__)
+    /* Armv6-M multiplies 32 bits to 32: in halves, which takes half of what a 64-bit product from a library takes. */
+    const uint32_t a_low = (uint32_t)a & 0xffffU;
+    const uint32_t b_low = (uint32_t)b & 0xffffU;
+    const int32_t a_high = a >> 16;
+    const int32_t b_high = b >> 16;
+    const uint32_t low = a_low * b_low;
+    const uint32_t first = (uint32_t)a_high * b_low + (low >> 16);
+    const uint32_t second = a_low * (uint32_t)b_high + (first & 0xffffU);
+    const uint32_t high = (uint32_t)(a_high * b_high) + (uint32_t)((int32_t)first >> 16) + (uint32_t)((int32_t)second >> 16);
+    /* Bits 31 and 30 of the product's low word are bits 15 and 14 of `second`. */
+    return (int32_t)((high << 1) + ((((second >> 14) & 3U) + 1U) >> 1));
 #else
     return (int32_t)(((int64_t)a * b + ((int64_t)1 << 30)) >> 31);
 #endif

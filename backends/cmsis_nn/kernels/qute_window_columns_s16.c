@@ -9,6 +9,8 @@
 typedef struct {
     int16_t *target;
 #if QUTE_DSP
+    /* int16 values from an even word to the odd one of the same group; a group is twice as long. */
+    int32_t odd;
     uint32_t offset_pair;
     /* Bytes that wait for the rest of their group: runs do not end where groups do. */
     uint32_t pending;
@@ -16,30 +18,30 @@ typedef struct {
     /* Four bytes that the offset turns into zeros. */
     uint32_t zero_points;
 #else
+    /* int16 values from one value of a column to its next. */
+    int32_t step;
     int32_t offset;
 #endif
 } column_writer;
 
 #if QUTE_DSP
 
-/* int16 values from one group of a column to its next. */
-#define GROUP_STEP 8
-
-QUTE_INLINE void start_column(column_writer *column, int16_t *columns, int32_t length, int32_t number, int32_t offset)
+QUTE_INLINE void start_column(
+    column_writer *column, int16_t *values, int32_t number, int32_t columns, int32_t offset)
 {
-    (void)length;
-    column->target = columns + 2 * number;
+    column->target = values + 2 * number;
+    column->odd = 2 * columns;
     column->offset_pair = qute_pair(offset);
     column->pending = 0;
     column->pending_bits = 0;
     column->zero_points = ((uint32_t)-offset & 0xffU) * 0x01010101U;
 }
 
-QUTE_INLINE int16_t *write_group(int16_t *target, uint32_t offset_pair, uint32_t bytes)
+QUTE_INLINE int16_t *write_group(int16_t *target, int32_t odd, uint32_t offset_pair, uint32_t bytes)
 {
     qute_store_s16x2(target, qute_sxtab16(offset_pair, bytes));
-    qute_store_s16x2(target + 4, qute_sxtab16_odd(offset_pair, bytes));
-    return target + GROUP_STEP;
+    qute_store_s16x2(target + odd, qute_sxtab16_odd(offset_pair, bytes));
+    return target + 2 * odd;
 }
 
 /* The last `count` = 1 to 3 bytes before `end` of a run of `run` bytes. */
@@ -53,6 +55,7 @@ QUTE_NOINLINE void write_runs(
     column_writer *column, const int8_t *source, int32_t run, int32_t rows, int32_t row_step)
 {
     const uint32_t offset_pair = column->offset_pair;
+    const int32_t odd = column->odd;
     const int32_t tail = run & 3;
     uint32_t bits = column->pending_bits;
     uint32_t pending = column->pending;
@@ -63,12 +66,12 @@ QUTE_NOINLINE void write_runs(
         const int8_t *const words_end = source + (run - tail);
         if (bits == 0) {
             for (; at != words_end; at += 4) {
-                target = write_group(target, offset_pair, qute_load_s8x4(at));
+                target = write_group(target, odd, offset_pair, qute_load_s8x4(at));
             }
         } else {
             for (; at != words_end; at += 4) {
                 const uint32_t word = qute_load_s8x4(at);
-                target = write_group(target, offset_pair, pending | (word << bits));
+                target = write_group(target, odd, offset_pair, pending | (word << bits));
                 pending = word >> (32 - bits);
             }
         }
@@ -77,7 +80,7 @@ QUTE_NOINLINE void write_runs(
             const uint32_t filled = bits + 8 * (uint32_t)tail;
             pending |= word << bits;
             if (filled >= 32) {
-                target = write_group(target, offset_pair, pending);
+                target = write_group(target, odd, offset_pair, pending);
                 pending = bits == 0 ? 0 : word >> (32 - bits);
             }
             bits = filled & 31;
@@ -95,7 +98,7 @@ QUTE_NOINLINE void append_zeros(column_writer *column, int32_t count)
     uint32_t pending = column->pending | (column->zero_points << column->pending_bits);
     int16_t *target = column->target;
     for (uint32_t n = bits >> 5; n > 0; n--) {
-        target = write_group(target, column->offset_pair, pending);
+        target = write_group(target, column->odd, column->offset_pair, pending);
         pending = column->zero_points;
     }
     column->target = target;
@@ -114,33 +117,44 @@ QUTE_INLINE void end_column(column_writer *column)
 {
     if (column->pending_bits != 0) {
         const uint32_t bytes = column->pending | (column->zero_points << column->pending_bits);
-        write_group(column->target, column->offset_pair, bytes);
+        write_group(column->target, column->odd, column->offset_pair, bytes);
     }
 }
 
 #else
 
-static void start_column(column_writer *column, int16_t *columns, int32_t length, int32_t number, int32_t offset)
+static void start_column(column_writer *column, int16_t *values, int32_t number, int32_t columns, int32_t offset)
 {
-    column->target = columns + length * number;
+    column->target = values + number;
+    column->step = columns;
     column->offset = offset;
 }
 
 static void write_runs(column_writer *column, const int8_t *source, int32_t run, int32_t rows, int32_t row_step)
 {
+    const int32_t offset = column->offset;
+    const int32_t step = column->step;
+    int16_t *target = column->target;
     for (; rows > 0; rows--) {
-        for (int32_t i = 0; i < run; i++) {
-            column->target[i] = (int16_t)(source[i] + column->offset);
+        const int8_t *value = source;
+        for (int32_t i = run; i > 0; i--) {
+            *target = (int16_t)(*value++ + offset);
+            target += step;
         }
-        column->target += run;
         source += row_step;
     }
+    column->target = target;
 }
 
 static void write_zeros(column_writer *column, int32_t count)
 {
-    memset(column->target, 0, (size_t)count * sizeof(int16_t));
-    column->target += count;
+    const int32_t step = column->step;
+    int16_t *target = column->target;
+    for (; count > 0; count--) {
+        *target = 0;
+        target += step;
+    }
+    column->target = target;
 }
 
 static void end_column(column_writer *column)
@@ -151,7 +165,7 @@ static void end_column(column_writer *column)
 #endif
 
 /* The window that begins at column x of the input. */
-static void write_window(column_writer *column, const qute_windows *windows, int32_t x)
+QUTE_SMALL static void write_window(column_writer *column, const qute_windows *windows, int32_t x)
 {
     const cmsis_nn_dims *input_dims = windows->input_dims;
     const cmsis_nn_dims *filter_dims = windows->filter_dims;
@@ -214,24 +228,26 @@ static void write_pair(const qute_windows *windows, int32_t x, int32_t run, int1
 
 #endif
 
-void qute_window_columns_s16(const qute_windows *windows, int32_t x, int32_t count, int16_t *columns)
+QUTE_SMALL void qute_window_column_s16(
+    const qute_windows *windows, int32_t x, int32_t column, int32_t columns, int16_t *values)
 {
-    const cmsis_nn_dims *filter_dims = windows->filter_dims;
-    const int32_t stride = windows->params->stride.w;
-    const int32_t row_values = filter_dims->w * filter_dims->c;
-    const int32_t length = qute_column_length(filter_dims->h * row_values);
+    column_writer writer;
+    start_column(&writer, values, column, columns, windows->params->input_offset);
+    write_window(&writer, windows, x);
+}
 
+void qute_window_pair_s16(const qute_windows *windows, int32_t x, int16_t *values)
+{
+    const int32_t stride = windows->params->stride.w;
 #if QUTE_BLOCKS
+    const cmsis_nn_dims *filter_dims = windows->filter_dims;
+    const int32_t run = filter_dims->w * filter_dims->c;
     const int32_t one_run = filter_dims->c == windows->input_dims->c && windows->params->dilation.w == 1;
-    if (one_run && count == 2 && (row_values & 3) == 0 && x >= 0 &&
-        x + stride + filter_dims->w <= windows->input_dims->w) {
-        write_pair(windows, x, row_values, columns);
+    if (one_run && (run & 3) == 0 && x >= 0 && x + stride + filter_dims->w <= windows->input_dims->w) {
+        write_pair(windows, x, run, values);
         return;
     }
 #endif
-    for (int32_t p = 0; p < count; p++) {
-        column_writer column;
-        start_column(&column, columns, length, p, windows->params->input_offset);
-        write_window(&column, windows, x + p * stride);
-    }
+    qute_window_column_s16(windows, x, 0, 2, values);
+    qute_window_column_s16(windows, x + stride, 1, 2, values);
 }
