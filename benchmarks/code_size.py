@@ -3,7 +3,7 @@
     python -m benchmarks.code_size               measure everything and write backends/cmsis_nn/code_size.json
     python -m benchmarks.code_size --arm-stack   measure only the stack with Arm's library (arm_stack.json)
     python -m benchmarks.code_size --check       write nothing, exit with 1 where a table is out of date
-    python -m benchmarks.code_size --core cortex-m4 --kernels small    measure that alone
+    python -m benchmarks.code_size --core cortex-m4 --kernels small --code    measure that alone
 
 For each set of kernels, code is that of arm-none-eabi-gcc at the level of the set after --gc-sections, read
 off the linker's map: bytes of each kernel file, bytes that one call adds to <prefix>.c (by the difference
@@ -83,16 +83,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--core", action="append", help="measure this core alone and keep the others' figures"
     )
     parser.add_argument("--kernels", choices=list(KernelSet), help="measure this set alone, likewise")
+    parser.add_argument("--code", action="store_true", help="measure the code alone, keep the stack")
     options = parser.parse_args(arguments)
     sets = [KernelSet(options.kernels)] if options.kernels else list(KernelSet)
     try:
         arm = library_from_environment()
         tables: dict[Path, str] = {}
         if not options.arm_stack:
-            table = _measured(options.core, sets)
+            table = _measured(options.core, sets, with_stack=not options.code)
             print(_printed(table))
             tables[_TABLE] = _text(table)
-        if arm is not None and (options.arm_stack or not options.kernels):
+        if arm is not None and (options.arm_stack or not (options.kernels or options.code)):
             stack = _measured_with(arm, options.core)
             print(_by_core("stack with Arm's library", stack))
             tables[_ARM_TABLE] = _text(stack)
@@ -136,16 +137,21 @@ def _measured_with(arm: Path, only: list[str] | None) -> dict[str, dict[str, int
         return table | {core.name: _stack(core, KernelSet.FAST, library) for core in _told(_cores(only))}
 
 
-def _measured(only: list[str] | None, sets: list[KernelSet]) -> dict[str, dict[str, SetTable]]:
+def _measured(
+    only: list[str] | None, sets: list[KernelSet], *, with_stack: bool
+) -> dict[str, dict[str, SetTable]]:
     """The table with what is asked for measured anew."""
     table: dict[str, dict[str, SetTable]] = json.loads(_TABLE.read_text(encoding="utf-8"))["cores"]
     for core in _told(_cores(only)):
-        table.setdefault(core.name, {}).update({k.value: _measured_set(core, k) for k in sets})
+        known = table.setdefault(core.name, {})
+        for kernels in sets:
+            stack = _stack(core, kernels) if with_stack else known[kernels.value]["stack"]
+            known[kernels.value] = {**_measured_code(core, kernels), "stack": stack}  # type: ignore[typeddict-item]
     return table
 
 
-def _measured_set(core: Core, kernels: KernelSet) -> SetTable:
-    """Code and stack on one core with one set of kernels."""
+def _measured_code(core: Core, kernels: KernelSet) -> dict[str, object]:
+    """The entries of `SetTable` but the stack."""
     folders = (KERNEL_DIRECTORY, *([SMALL_DIRECTORY] if kernels is KernelSet.SMALL else []))
     files = dict.fromkeys(sorted(path.name for folder in folders for path in folder.glob("*.c")), 0)
     calls = {kind.__name__: 0 for kind in KINDS}
@@ -175,7 +181,6 @@ def _measured_set(core: Core, kernels: KernelSet) -> SetTable:
         "once": {name: max(size - fixed, 0) for name, size in rest.items()},
         "library": library,
         "fixed": fixed,
-        "stack": _stack(core, kernels),
     }
 
 
