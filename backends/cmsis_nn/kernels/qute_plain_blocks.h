@@ -9,7 +9,9 @@
 
 #include "qute_intrinsics.h"
 
-#if defined(__GNUC__) && defined(__thumb__) && !QUTE_THUMB2 && !defined(__ARM_BIG_ENDIAN) && defined(__OPTIMIZE__)
+/* GCC leaves the high registers alone where it optimises for size. */
+#if defined(__GNUC__) && defined(__thumb__) && !QUTE_THUMB2 && !defined(__ARM_BIG_ENDIAN) && defined(__OPTIMIZE__) && \
+    !defined(__OPTIMIZE_SIZE__)
 #define QUTE_THUMB1_BLOCKS 1
 #else
 #define QUTE_THUMB1_BLOCKS 0
