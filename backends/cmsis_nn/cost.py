@@ -27,8 +27,17 @@ _STACK_MARGIN = 32
 _REGION_CODE_BYTES = 120
 _ROW_CODE_BYTES = 190
 """Code of a region's loop, and of each layer in it besides its kernel: what asks for the rows."""
-_ROW_KERNELS = {"qute_average_end_s8.c": 84, "qute_average_row_s8.c": 64}
-"""Kernels of a global pool by rows, which no call outside of a region needs, so that the table lacks them."""
+_ROW_KERNELS = {
+    "qute_average_end_s8.c": 84,
+    "qute_average_row_s8.c": 88,
+    "qute_head_end_s8.c": 140,
+    "qute_head_end_s8x4.c": 152,
+    "qute_head_relu_row_s8.c": 700,
+    "qute_head_relu_row_s8x4.c": 700,
+    "qute_head_sums_row_s8.c": 372,
+    "qute_head_sums_row_s8x4.c": 488,
+}
+"""Kernels that take in rows, which no call outside of a region needs, so that the table lacks them."""
 _REGION_STACK_BYTES = 160
 _MAP_STACK_BYTES = 24
 """Frame of a region's function, and what it holds of each map."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.program import ExitCheck, HeadFeatures, HeadLogits, HeadUncertainty, Tensor
 
-__all__ = ["feature_kernel", "write_head_call"]
+__all__ = ["feature_kernel", "feature_params", "feature_row_kernels", "row_axes", "wide", "write_head_call"]
 
 Address: TypeAlias = Callable[[Tensor], str]
 """Writes the C expression of a tensor's first byte, of type int8_t *."""
@@ -37,7 +37,7 @@ def write_head_call(
         case HeadUncertainty():
             statement = _uncertainty(call, address)
         case _:
-            statement = f"*{_wide(address(call.output), 32)} = {call.number};"
+            statement = f"*{wide(address(call.output), 32)} = {call.number};"
     return f"{statement}\nreturn ARM_CMSIS_NN_SUCCESS;"
 
 
@@ -53,8 +53,16 @@ def feature_kernel(call: HeadFeatures) -> str:
     return f"qute_head_{kind}_s8x4" if channels >= _LANES and (call.relu or short) else f"qute_head_{kind}_s8"
 
 
+def feature_row_kernels(call: HeadFeatures) -> tuple[str, str]:
+    """The C functions for a call that takes in row after row: for a row, and for the end."""
+    rows, columns = row_axes(call)
+    short = max(rows.taps, *(lines for _, lines in columns.lines())) <= _MAX_RUN
+    lanes = "s8x4" if call.input_shape[3] >= _LANES and (call.relu or short) else "s8"
+    return f"qute_head_{'relu' if call.relu else 'sums'}_row_{lanes}", f"qute_head_end_{lanes}"
+
+
 @dataclass(frozen=True)
-class _Axis:
+class Axis:
     """One axis of a convolution; steps are bytes from one line of the map, or tap, to the next."""
 
     size: int
@@ -80,12 +88,12 @@ class _Axis:
         return met
 
 
-def _axes(call: HeadFeatures) -> tuple[_Axis, _Axis]:
-    """The outer and the inner axis: the inner one has more outputs."""
+def row_axes(call: HeadFeatures) -> tuple[Axis, Axis]:
+    """The axis from row to row, and that along rows."""
     _, height, width, channels = call.input_shape
     kernel_height, kernel_width = call.weights.shape[1:3]
     rows, columns = (
-        _Axis(size, taps, outputs, stride, padding, line * channels, line_of_taps * channels)
+        Axis(size, taps, outputs, stride, padding, line * channels, line_of_taps * channels)
         for size, taps, line, line_of_taps, outputs, stride, padding in zip(
             (height, width),
             (kernel_height, kernel_width),
@@ -97,26 +105,41 @@ def _axes(call: HeadFeatures) -> tuple[_Axis, _Axis]:
             strict=True,
         )
     )
+    return rows, columns
+
+
+def _axes(call: HeadFeatures) -> tuple[Axis, Axis]:
+    """The outer and the inner axis: the inner one has more outputs."""
+    rows, columns = row_axes(call)
     return (columns, rows) if rows.outputs > columns.outputs else (rows, columns)
 
 
 def _features(index: int, call: HeadFeatures, address: Address, const_data: ConstData) -> str:
-    weights = const_data.array(f"weights_{index}", call.weights)
-    multiplier = const_data.array(f"multiplier_{index}", call.multiplier)
+    params = feature_params(str(index), call, _axes(call), const_data)
+    return f"{feature_kernel(call)}(&{params}, {address(call.input)}, {wide(address(call.output), 16)});"
+
+
+def feature_params(stem: str, call: HeadFeatures, axes: tuple[Axis, Axis], const_data: ConstData) -> str:
+    """The name of the parameters of a call, with these as the outer and the inner axis."""
+    weights = const_data.array(f"weights_{stem}", call.weights)
+    multiplier = const_data.array(f"multiplier_{stem}", call.multiplier)
     shared = (call.heads, call.input_shape[3], call.input_offset, call.shift, weights, multiplier)
     fields = [_braced(shared)]
-    for name, axis in zip(("outer", "inner"), _axes(call), strict=True):
+    for name, axis in zip(("outer", "inner"), axes, strict=True):
         if call.relu:
             fields.append(_braced(astuple(axis)))
         else:
-            stem = f"head_{name}_lines_{index}"
-            lines = const_data.struct("qute_head_lines", stem, _braced(map(_braced, axis.lines())), axis.taps)
+            lines = const_data.struct(
+                "qute_head_lines",
+                f"head_{name}_lines_{stem}",
+                _braced(map(_braced, axis.lines())),
+                axis.taps,
+            )
             fields.append(_braced((axis.taps, axis.stride, axis.input_step, axis.weight_step, lines)))
     if call.bias is not None:
-        fields += [str(call.bias_shift), const_data.array(f"bias_{index}", call.bias)]
+        fields += [str(call.bias_shift), const_data.array(f"bias_{stem}", call.bias)]
     c_type = f"qute_head_{'relu' if call.relu else 'sums'}_params"
-    params = const_data.struct(c_type, f"head_params_{index}", _braced(fields))
-    return f"{feature_kernel(call)}(&{params}, {address(call.input)}, {_wide(address(call.output), 16)});"
+    return const_data.struct(c_type, f"head_params_{stem}", _braced(fields))
 
 
 def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstData) -> str:
@@ -129,12 +152,12 @@ def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstDat
     params = const_data.struct("qute_head_logits_params", f"head_params_{index}", _braced((*sizes, *names)))
     source = address(call.input)
     if call.input_bits == 16:
-        source = _wide(source, 16, const=True)
-    return f"qute_head_logits_s{call.input_bits}(&{params}, {source}, {_wide(address(call.output), 32)});"
+        source = wide(source, 16, const=True)
+    return f"qute_head_logits_s{call.input_bits}(&{params}, {source}, {wide(address(call.output), 32)});"
 
 
 def _uncertainty(call: HeadUncertainty, address: Address) -> str:
-    source, target = _wide(address(call.input), 32, const=True), _wide(address(call.output), 32)
+    source, target = wide(address(call.input), 32, const=True), wide(address(call.output), 32)
     sizes = f"{call.heads}, {call.classes}, {call.abstain_below}"
     return f"qute_head_uncertainty_s32({source}, {sizes}, {target});"
 
@@ -144,7 +167,7 @@ def _braced(fields: Iterable[object]) -> str:
     return f"{{{', '.join(map(str, fields))}}}"
 
 
-def _wide(address: str, bits: int, *, const: bool = False) -> str:
+def wide(address: str, bits: int, *, const: bool = False) -> str:
     """A pointer to int8_t as one to wider values."""
     qualifier = "const " if const else ""
     return f"({qualifier}int{bits}_t *)({qualifier}void *)({address})"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from qutec.backends.cmsis_nn.head_calls import feature_kernel
+from qutec.backends.cmsis_nn.head_calls import feature_kernel, feature_row_kernels
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -116,6 +116,8 @@ def own_sources(folder: Path) -> list[str]:
 def _row_sources(stage: RowStage) -> tuple[str, ...]:
     if not stage.sums_bytes:
         return _sources(stage.call)
+    if isinstance(stage.call, HeadFeatures):
+        return tuple(f"{name}.c" for name in feature_row_kernels(stage.call))
     return ("qute_average_end_s8.c", "qute_average_row_s8.c")
 
 

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
+from qutec.backends.cmsis_nn.head_calls import feature_params, feature_row_kernels, row_axes, wide
 from qutec.backends.cmsis_nn.text import comment
 from qutec.program import (
     Add,
@@ -82,9 +83,6 @@ class RegionWriter:
                 place = plus("arena", self._base + sums)
                 lines.append(f"int32_t *const sums_{number} = (int32_t *)(void *)({place});")
                 lines.append(f"int32_t taken_{number} = 0;")
-        for number, stage in enumerate(self._stages):
-            if stage.sums_bytes:
-                lines.append(f"memset(sums_{number}, 0, {stage.sums_bytes});")
         most = max(len(stage.windows) for stage in self._stages)
         return [*lines, f"qute_window {', '.join(f'window_{k}' for k in range(most))};"]
 
@@ -105,15 +103,23 @@ class RegionWriter:
         """A row that goes into sums, and what is made of them when the last one is there."""
         taken, sums = f"taken_{number}", f"sums_{number}"
         target = self._maps[stage.call.output.buffer]
-        added, end = self._pool_sums(stage, taken, sums)
-        is_last = f"{taken} == {stage.turns - 1}"
-        if stage.rows > 1:
-            is_last = f"{taken} % {stage.turns_each} == {stage.first_turns - 1}"
-        lines = [end]
-        if stage.rows > 1:
-            lines.append(f"memset({sums}, 0, {stage.sums_bytes});")
-        lines = [*self._claimed(stage), *lines, f"++{target}.done;"]
-        return [*added, f"if ({is_last})", "{", *(f"    {line}" for line in lines), "}"]
+        if isinstance(stage.call, HeadFeatures):
+            added, end = self._feature_sums(number, stage.call, taken, sums)
+        else:
+            added, end = self._pool_sums(stage, taken, sums)
+        place = f"{taken} % {stage.turns_each}" if stage.rows > 1 else taken
+        lines = [*self._claimed(stage), end, f"++{target}.done;"]
+        return [
+            f"if ({place} == 0)",
+            "{",
+            f"    memset({sums}, 0, {stage.sums_bytes});",
+            "}",
+            *added,
+            f"if ({place} == {stage.first_turns - 1})",
+            "{",
+            *(f"    {line}" for line in lines),
+            "}",
+        ]
 
     def _pool_sums(self, stage: RowStage, taken: str, sums: str) -> tuple[list[str], str]:
         """Statements that add a row to the sums, and the one that makes the row of their means."""
@@ -128,6 +134,17 @@ class RegionWriter:
         place = f"qute_rows_next(&{self._maps[stage.call.output.buffer]})"
         end = f"qute_average_end_s8({sums}, {stage.row_bytes}, {kernel_h * kernel_w}, {limits}, {place});"
         return added, end
+
+    def _feature_sums(self, number: int, call: HeadFeatures, taken: str, sums: str) -> tuple[list[str], str]:
+        """Statements that add a row to the sums of all heads, and the one that makes features of them."""
+        row_kernel, end_kernel = feature_row_kernels(call)
+        params = feature_params(f"{self._index}_{number}", call, row_axes(call), self._const)
+        where = "window_0.count, window_0.above" if call.relu else taken
+        place = wide(f"qute_rows_next(&{self._maps[call.output.buffer]})", 16)
+        return (
+            [f"{row_kernel}(&{params}, window_0.rows, {where}, {sums});"],
+            f"{end_kernel}(&{params}.features, {sums}, {place});",
+        )
 
     def _claimed(self, stage: RowStage) -> list[str]:
         """Where a row is made in the place of another map's next row: its address now."""

@@ -70,8 +70,12 @@ def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
                 exclude(high, low, pair.above, pair.below)
         if flow.scratch[call]:
             items.append(Item(f"scratch {call}", flow.scratch[call], 0, 0, flow.alignment.scratch))
+            beside = dict(flow.beside[call])
             for b in live:
-                apart(len(items) - 1, b)
+                if b in beside and not flow.held[b] and not users[b] & later:
+                    exclude(len(items) - 1, b, flow.sizes[b], beside[b])
+                else:
+                    apart(len(items) - 1, b)
     conflicts: list[list[Conflict]] = [[] for _ in items]
     for (i, j), (over, under) in pairs.items():
         conflicts[i].append(Conflict(j, over, under))

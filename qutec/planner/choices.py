@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qutec.planner.certain import masks, reach
-from qutec.planner.flow import Flow, Nearness, Sharing, most_shared, nearness
+from qutec.planner.flow import Flow, Nearness, Sharing, beside, most_shared, nearness
 from qutec.planner.regions import Segment
 from qutec.program import Program
 from qutec.program.row_layout import row_layout
@@ -155,11 +155,20 @@ class _Needs:
             buffers = [self._program.buffers[name] for name in self._flow.names]
             granule = self._flow.alignment.granule
             near = nearness(region, self._number, buffers, Sharing.OVERLAP, self._core, granule)
-            needs.append(self._need(inside, outputs, row_layout(region).bytes, near))
+            size = row_layout(region).bytes
+            over = beside(region, self._number, Sharing.OVERLAP, granule)
+            needs.append(self._need(inside, outputs, size, near, over))
         return max(needs)
 
-    def _need(self, inside: int, outputs: Sequence[int], scratch: int, near: Sequence[Nearness]) -> int:
-        """Of calls (as bits) that run as one."""
+    def _need(
+        self,
+        inside: int,
+        outputs: Sequence[int],
+        scratch: int,
+        near: Sequence[Nearness],
+        over: Sequence[tuple[int, int]] = (),
+    ) -> int:
+        """Of calls (as bits) that run as one; `over` is what their scratch may lie on, as `Flow.beside`."""
         before = behind = 0
         for i in range(self._flow.calls):
             if inside >> i & 1:
@@ -179,4 +188,10 @@ class _Needs:
             if may_end and not self._writers[pair.target] & before:
                 target = self._sizes[pair.target]
                 saved += most_shared(self._sizes[pair.source], target, pair)
-        return sum(self._sizes[b] for b in live) + self._flow.padded(scratch) - min(saved, target)
+        size = self._flow.padded(scratch)
+        on_inputs = sum(
+            min(size - distance, self._sizes[b])
+            for b, distance in over
+            if not self._flow.held[b] and not self._users[b] & behind
+        )
+        return sum(self._sizes[b] for b in live) + size - min(saved, target) - min(on_inputs, size)

@@ -10,10 +10,11 @@ import numpy as np
 
 from qutec.planner.overlap import Overlap, safe_overlap
 from qutec.planner.plan import Alignment, PlanError
-from qutec.program import Buffer, BufferKind, Call, ExitCheck, Indices, Program, Tensor
+from qutec.program import Buffer, BufferKind, Call, ExitCheck, Indices, Program, RowRegion, Tensor
+from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
-__all__ = ["Flow", "Nearness", "Sharing", "build_flow", "most_shared", "nearness"]
+__all__ = ["Flow", "Nearness", "Sharing", "beside", "build_flow", "most_shared", "nearness"]
 
 
 class Sharing(IntEnum):
@@ -59,6 +60,9 @@ class Flow:
     """The calls that each call needs done."""
     near: tuple[tuple[Nearness, ...], ...]
     """For each call what its output may overlap, if the lifetimes are as `Nearness` says."""
+    beside: tuple[tuple[tuple[int, int], ...], ...]
+    """For each call the buffers that its scratch may overlap, if they end there, and how far above the start
+    of the scratch each has to begin."""
     alignment: Alignment
 
     @property
@@ -119,6 +123,7 @@ def build_flow(
         near=tuple(
             nearness(call, number, buffers, sharing, core, alignment.granule) for call in program.calls
         ),
+        beside=tuple(beside(call, number, sharing, alignment.granule) for call in program.calls),
         alignment=alignment,
     )
 
@@ -276,6 +281,20 @@ def nearness(
         for near in found.values()
         if (limit is None or near.below <= limit)
         and (near.below < buffers[target].bytes or near.above < buffers[near.source].bytes)
+    )
+
+
+def beside(
+    call: Call, number: Mapping[str, int], sharing: Sharing, granule: int
+) -> tuple[tuple[int, int], ...]:
+    """The inputs of a region die row by row, so rows that begin late may lie on them."""
+    if sharing is not Sharing.OVERLAP or not isinstance(call, RowRegion):
+        return ()
+    layout = row_layout(call)
+    return tuple(
+        (number[name], _round_up(distance, granule))
+        for name, distance in layout.distance.items()
+        if distance < layout.bytes and name in number
     )
 
 

@@ -104,6 +104,13 @@ def build_problem(flow: Flow, order: Sequence[int]) -> Problem:
                     scratch_of=position,
                 )
             )
+            ends = [b for b, _ in flow.beside[call] if life[b][1] == position]
+            needs[position + 1] -= _saved_by_scratch(flow, call, ends)
+            near += [
+                Nearness(source, len(items) - 1, distance, flow.sizes[source])
+                for source, distance in flow.beside[call]
+                if source in ends
+            ]
     return Problem(tuple(items), tuple(near), tuple(needs), flow)
 
 
@@ -123,4 +130,15 @@ def call_need(flow: Flow, live: int, call: int, dying: Iterable[int], is_first_w
     if is_first_write and flow.near[call]:
         ends = set(dying)
         saved = _saved(flow, [pair for pair in flow.near[call] if pair.source in ends])
+    saved += _saved_by_scratch(flow, call, dying)
     return live + flow.padded(flow.scratch[call]) - saved
+
+
+def _saved_by_scratch(flow: Flow, call: int, dying: Iterable[int]) -> int:
+    """What the scratch of a call has in common, at most, with the buffers that end there."""
+    scratch = flow.padded(flow.scratch[call])
+    ends = set(dying) if flow.beside[call] else set()
+    shared = (
+        min(scratch - distance, flow.padded(flow.sizes[b])) for b, distance in flow.beside[call] if b in ends
+    )
+    return min(scratch, sum(shared))

@@ -17,13 +17,13 @@ from dataclasses import dataclass, replace
 
 from qutec.program import BufferKind, Call, ExitCheck, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
-from qutec.program.row_schedule import row_schedule
 from qutec.program.row_stages import row_stage
 
 __all__ = [
     "Segment",
     "Segmentation",
     "cheapest_regions",
+    "row_region",
     "segments",
     "smallest_regions",
     "with_regions",
@@ -113,11 +113,12 @@ def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:
         )
         found.append(Segment(first, cuts[a + 1], None, tuple(range(first, cuts[a + 1])), peak, 0.0))
         for end in cuts[a + 1 :]:
-            found_region = _region(program, scratch, first, end)
+            found_region = row_region(program, scratch, first, end)
             if found_region is not None:
                 region, behind = found_region
                 calls = [region, *(program.calls[i] for i in behind)]
-                sizes = [row_layout(region).bytes, *(scratch[i] for i in behind)]
+                shared = lives.shared(region, [program.calls[i] for i in behind], end)
+                sizes = [row_layout(region).bytes - shared, *(scratch[i] for i in behind)]
                 peak = lives.peak(calls, sizes, first, end)
                 found.append(Segment(first, end, region, behind, peak, _cost(region)))
     return found
@@ -146,6 +147,17 @@ class _Lives:
     def bytes_before(self, place: int) -> int:
         return sum(self._bytes[name] for name in self.before(place))
 
+    def shared(self, region: RowRegion, behind: Sequence[Call], end: int) -> int:
+        """What the region's scratch has in common with an input that ends with it."""
+        kept = self.before(end).union(t.buffer for call in behind for t in call.reads)
+        layout = row_layout(region)
+        found = (
+            min(layout.bytes - distance, self._bytes[name])
+            for name, distance in layout.distance.items()
+            if name not in kept
+        )
+        return max(found, default=0)
+
     def peak(self, calls: Sequence[Call], scratch: Sequence[int], first: int, end: int) -> int:
         """Bytes that these calls, which stand for those from `first` to `end`, need in their order."""
         kept = self.before(end)
@@ -165,7 +177,7 @@ def _cuts(lives: _Lives) -> list[int]:
     return sorted({0, lives.calls, *inner[:_MOST_CUTS]})
 
 
-def _region(
+def row_region(
     program: Program, scratch: Sequence[int], first: int, end: int
 ) -> tuple[RowRegion, tuple[int, ...]] | None:
     """Of the calls from `first` to `end` those that run row by row, and the numbers of those behind them.
@@ -208,7 +220,7 @@ def _region(
 
 
 def _cost(region: RowRegion) -> float:
-    schedule = row_schedule(region)
+    schedule = row_layout(region).schedule
     calls = sum(stage.turns for stage in schedule.stages)
     moved = 0
     for stage in schedule.stages:
@@ -223,7 +235,7 @@ def with_regions(
     """The program with these ranges of calls as regions, and the scratch of its calls."""
     path: list[Segment] = []
     for first, end in regions:
-        found = _region(program, scratch, first, end)
+        found = row_region(program, scratch, first, end)
         assert found is not None
         path.append(Segment(first, end, *found, 0, 0.0))
     return with_segments(program, scratch, path)

@@ -4,7 +4,8 @@ The replay knows nothing of lifetimes, distances or the solver. Every byte carri
 that filled it, both where it is in the arena and where it belongs in its buffer; a call may read a byte
 only when the two numbers agree. Exact regions are used, so that buffers which are filled piece by
 piece (concatenation, padding, slices) are checked piece by piece. Where a call writes over what it reads, the
-call itself is replayed step by step in the order of its kernel (`qutec.planner.access`).
+call itself is replayed step by step in the order of its kernel (`qutec.planner.access`); a region is replayed
+row by row on the bytes of its scratch (`qutec.planner.validate_rows`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy.typing as npt
 
 from qutec.planner.access import Ranges, access_order
 from qutec.planner.plan import Plan, PlanError
-from qutec.program import BufferKind, ExitCheck, Indices, Program, Tensor
+from qutec.planner.validate_rows import validate_rows
+from qutec.program import BufferKind, ExitCheck, Indices, Program, RowRegion, Tensor
+from qutec.program.row_layout import RowLayout, row_layout
 from qutec.targets import Core
 
 __all__ = ["validate_plan"]
@@ -134,6 +137,11 @@ class _Replay:
     def run(self, i: int) -> None:
         call = self._program.calls[i]
         who = f"call {i} ({call.name})"
+        if isinstance(call, RowRegion):
+            layout = row_layout(call)
+            if self._scratch[i] < layout.bytes:
+                raise PlanError(f"{who} needs {layout.bytes} bytes of scratch and has {self._scratch[i]}")
+            self._check_rows(i, call, layout)
         written = [(t, self._region(who, t, call.written_region(k))) for k, t in enumerate(call.writes)]
         read = [(t, self._region(who, t, call.read_region(k))) for k, t in enumerate(call.reads)]
         for tensor, region in read:
@@ -142,7 +150,9 @@ class _Replay:
         for output, _ in written:
             if self._is_constant(output.buffer):
                 raise PlanError(f"{who} writes the constant {output.buffer}")
-        self._check_scratch(i, who, [*read, *written])
+        # Rows of a region may lie on what it has read; its own replay knows.
+        touched = [] if isinstance(call, RowRegion) else read
+        self._check_scratch(i, who, [*touched, *written])
         if len(written) == 1:
             self._check_overlap(i, who, read, *written[0])
         else:
@@ -226,6 +236,13 @@ class _Replay:
         if write == 1:
             return f"the caller's {name}"
         return f"{name} written by call {write - 2} ({self._program.calls[write - 2].name})"
+
+    def _check_rows(self, i: int, region: RowRegion, layout: RowLayout) -> None:
+        tensors = (*region.reads, *region.writes)
+        places = {t.buffer: self._plan.offsets[t.buffer] for t in tensors if t.buffer in self._plan.offsets}
+        if len(places) < len(tensors):
+            raise PlanError(f"call {i} ({region.name}): an input or output has no place in the arena")
+        validate_rows(region, layout, places, self._plan.scratch_offsets[i] or 0)
 
     def _check_scratch(self, i: int, who: str, touched: Sequence[_Touched]) -> None:
         """Scratch must not share a byte with the call's tensors; then it overwrites what was there."""

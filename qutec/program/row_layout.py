@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.row_region import RowRegion
@@ -26,28 +28,81 @@ class RowLayout:
     sums: tuple[int | None, ...]
     """Of the int32 sums of each call that takes in rows."""
     bytes: int
+    distance: Mapping[str, int]
+    """How far above the start of the scratch each input may begin, where nobody reads it afterwards."""
 
 
+@lru_cache(maxsize=64)
 def row_layout(region: RowRegion) -> RowLayout:
-    """Rows and sums that stay from round to round one after the other; above them what lives within one.
+    """What lives within a round at the bottom, above it what stays from round to round.
+
+    An input dies from its first row on while the region runs, so rows and sums that begin late may lie on it
+    where it is not needed any more. Let `end` be the end of a row in its piece (the rows of a map, or sums)
+    and `free` the bytes of the input that are read for the last time before the row begins: the input may
+    begin max (start of the piece + end - free) above the scratch. Pieces are in the order of max (end - free)
+    less their size, the largest first, which makes that least (Jackson's rule).
+    """
+    schedule = row_schedule(region)
+    stages = schedule.stages
+    bottom, offsets, scratch = _within_a_round(region, schedule)
+    pieces = [_Piece(None, bottom, ((bottom, 0),))]
+    for number, stage in enumerate(stages):
+        name = stage.call.output.buffer
+        if name in schedule.held and not schedule.held[name].passing:
+            rows = schedule.held[name].rows
+            begun = schedule.begun[number][:rows]
+            ends = tuple(((row + 1) * stage.row_bytes, now) for row, now in enumerate(begun))
+            pieces.append(_Piece(name, _aligned(rows * stage.row_bytes), ends))
+        if stage.sums_bytes:
+            size = _aligned(stage.sums_bytes)
+            pieces.append(_Piece(number, size, ((size, schedule.sums_begun[number]),)))
+    row_bytes = {window.buffer: window.row_bytes for stage in stages for window in stage.windows}
+    frees = {name: (row_bytes[name], until) for name, until in schedule.read_until.items()}
+    if frees:
+        row, until = max(frees.values(), key=lambda rows: rows[0] * len(rows[1]))
+        pieces.sort(key=lambda piece: piece.size - piece.reach(row, until))
+    top = base = 0
+    sums: list[int | None] = [None] * len(stages)
+    distance = dict.fromkeys(frees, 0)
+    for piece in pieces:
+        for name, (row, until) in frees.items():
+            distance[name] = max(distance[name], top + piece.reach(row, until))
+        if isinstance(piece.what, str):
+            offsets[piece.what] = top
+        elif piece.what is not None:
+            sums[piece.what] = top
+        else:
+            base = top
+        top += piece.size
+    offsets |= {name: base + offsets[name] for name in offsets if schedule.held[name].passing}
+    scratch = [(None if place is None else base + place, size) for place, size in scratch]
+    return RowLayout(schedule, offsets, tuple(scratch), tuple(sums), top, distance)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Bytes that stay from round to round: the rows of a map, sums, or the place of all that does not."""
+
+    what: str | int | None
+    size: int
+    ends: tuple[tuple[int, int], ...]
+    """Where each of its rows ends, and when it begins."""
+
+    def reach(self, row_bytes: int, read_until: Sequence[int]) -> int:
+        """How far above the start of the piece the input has to begin."""
+        return max(end - row_bytes * bisect_left(read_until, now) for end, now in self.ends)
+
+
+def _within_a_round(
+    region: RowRegion, schedule: RowSchedule
+) -> tuple[int, dict[str, int], list[tuple[int | None, int]]]:
+    """Bytes of passing rows and kernel scratch, and the offsets of both.
 
     A passing row lives from its maker's turn to its last reader's (its maker's being that of the operand that
     is made in its place, where there is one), a kernel's scratch in its own turn. The largest is placed
     first, each at the lowest offset where nothing is that lives at the same time.
     """
-    schedule = row_schedule(region)
     stages = schedule.stages
-    top = 0
-    offsets: dict[str, int] = {}
-    sums: list[int | None] = [None] * len(stages)
-    for number, stage in enumerate(stages):
-        name = stage.call.output.buffer
-        if name in schedule.held and not schedule.held[name].passing:
-            offsets[name] = top
-            top += _aligned(schedule.held[name].rows * stage.row_bytes)
-        if stage.sums_bytes:
-            sums[number] = top
-            top += _aligned(stage.sums_bytes)
     turn = {number: position for position, number in enumerate(region.order)}
     begins = {stage.call.output.buffer: turn[number] for number, stage in enumerate(stages)}
     for name, held in schedule.held.items():
@@ -60,6 +115,7 @@ def row_layout(region: RowRegion) -> RowLayout:
             wanted.append((stage.row_bytes, begins[name], schedule.held[name].last_reader, name))
         if not stage.sums_bytes and (size := region.scratch[number]):
             wanted.append((size, turn[number], turn[number], number))
+    offsets: dict[str, int] = {}
     placed: list[tuple[int, int, int, int]] = []
     scratch: list[tuple[int | None, int]] = [(None, 0)] * len(stages)
     for size, first, last, what in sorted(wanted, key=lambda item: (-item[0], item[1])):
@@ -72,11 +128,10 @@ def row_layout(region: RowRegion) -> RowLayout:
             offset = max(offset, end)
         placed.append((offset, offset + size_aligned, first, last))
         if isinstance(what, str):
-            offsets[what] = top + offset
+            offsets[what] = offset
         else:
-            scratch[what] = (top + offset, size)
-    total = top + max((end for _, end, _, _ in placed), default=0)
-    return RowLayout(schedule, offsets, tuple(scratch), tuple(sums), total)
+            scratch[what] = (offset, size)
+    return max((end for _, end, _, _ in placed), default=0), offsets, scratch
 
 
 def best_turns(region: RowRegion) -> RowRegion:
@@ -85,8 +140,12 @@ def best_turns(region: RowRegion) -> RowRegion:
     A branch that is short (the shortcut of a residual block) runs ahead of the other where it takes its turn
     first, and its rows pile up. So calls whose rows are held for an elementwise one are tried right after it.
     """
-    best, least = region, row_layout(region).bytes
+    layout = row_layout(region)
+    best, least = region, layout.bytes
     for number, call in enumerate(region.calls):
+        held = layout.schedule.held.get(call.output.buffer)
+        if held is None or held.rows == 1:
+            continue
         readers = [n for n, one in enumerate(region.calls) if call.output in one.reads]
         if len(readers) != 1 or not isinstance(region.calls[readers[0]], Add | Mul):
             continue

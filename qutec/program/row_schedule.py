@@ -13,9 +13,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from qutec.program.elementwise_calls import Add, Mul
 from qutec.program.flat_calls import Lookup
-from qutec.program.row_region import RowRegion, RowWindow
+from qutec.program.row_region import RowRegion
 from qutec.program.row_stages import RowStage, row_stages
 
 __all__ = ["HeldRows", "RowSchedule", "row_schedule", "turns_taken"]
@@ -42,6 +44,13 @@ class RowSchedule:
     held: Mapping[str, HeldRows]
     rounds: int
     """How often every call has its turn."""
+    begun: tuple[tuple[int, ...], ...]
+    """For each call when each row of its output begins: with the first that is made in its place, or with
+    itself. Time counts turns, in all rounds."""
+    sums_begun: tuple[int, ...]
+    """When each call has its first turn."""
+    read_until: Mapping[str, tuple[int, ...]]
+    """When each row of each input is read for the last time."""
 
 
 def row_schedule(region: RowRegion) -> RowSchedule:
@@ -59,27 +68,41 @@ def row_schedule(region: RowRegion) -> RowSchedule:
     most = dict.fromkeys(inner, 0)
     passing = dict.fromkeys(inner, True)
     rounds = 0
+    begun: list[list[int]] = [[] for _ in stages]
+    first_turns = [0] * len(stages)
+    read_until = {
+        w.buffer: [-1] * w.rows for stage in stages for w in stage.windows if w.buffer in play.inputs
+    }
     while not play.over:
         rounds += 1
         before = list(play.turns)
-        for number in region.order:
+        for position, number in enumerate(region.order):
             if not play.is_ready(number):
                 continue
+            now = rounds * len(stages) + position
+            made, turn_number = play.made[number], play.turns[number]
+            for window in stages[number].windows:
+                if window.buffer in read_until:
+                    begin, end = window.of(turn_number)
+                    read_until[window.buffer][begin:end] = [now] * (end - begin)
             play.take_turn(number)
+            if turn_number == 0:
+                first_turns[number] = now
+            if play.made[number] > made:
+                begun[number].append(now)
             if number in most:
-                held = play.made(number) - min(play.oldest(number), play.made(number))
-                most[number] = max(most[number], held)
+                most[number] = max(most[number], play.made[number] - play.oldest(number))
         if play.turns == before:
             raise ValueError(f"{region.name}: no call can go on")
         for number in inner:
-            if passing[number] and play.oldest(number) < play.made(number):
+            if passing[number] and play.oldest(number) < play.made[number]:
                 passing[number] = False
     turn = {number: position for position, number in enumerate(region.order)}
     held_rows: dict[str, HeldRows] = {}
     alone = {number for number in inner if passing[number] and most[number] <= 1}
     within = _in_place(stages, turn, play.readers, alone)
     for number in inner:
-        last = max((turn[reader] for reader, _ in play.readers[number]), default=turn[number])
+        last = max((turn[reader] for reader in play.readers[number]), default=turn[number])
         root = within.get(number)
         held_rows[names[number]] = HeldRows(
             max(most[number], 1),
@@ -87,7 +110,11 @@ def row_schedule(region: RowRegion) -> RowSchedule:
             last,
             None if root is None else stages[root].call.output.buffer,
         )
-    return RowSchedule(stages, held_rows, rounds)
+    for number, root in within.items():
+        begun[root] = [min(rows) for rows in zip(begun[root], begun[number], strict=True)]
+    last_reads = {name: tuple(np.maximum.accumulate(rows).tolist()) for name, rows in read_until.items()}
+    times = tuple(tuple(rows) for rows in begun)
+    return RowSchedule(stages, held_rows, rounds, times, tuple(first_turns), last_reads)
 
 
 def turns_taken(region: RowRegion, schedule: RowSchedule) -> Iterator[int]:
@@ -106,15 +133,21 @@ class _Play:
     def __init__(self, stages: Sequence[RowStage]) -> None:
         self._stages = stages
         made_by = {stage.call.output.buffer: number for number, stage in enumerate(stages)}
-        self._sources = [
-            [(made_by[window.buffer], window) for window in stage.windows if window.buffer in made_by]
-            for stage in stages
-        ]
-        self.readers: list[list[tuple[int, RowWindow]]] = [[] for _ in stages]
-        for number, sources in enumerate(self._sources):
-            for source, window in sources:
-                self.readers[source].append((number, window))
+        self._needs: list[list[tuple[int, list[int]]]] = [[] for _ in stages]
+        """For each call, of each map that it reads: who makes it, and the rows that each turn needs."""
+        self._reads: list[list[tuple[int, list[int]]]] = [[] for _ in stages]
+        """For each call, by whom its output is read, and the first row that each of their turns reads."""
+        for number, stage in enumerate(stages):
+            for window in stage.windows:
+                if window.buffer in made_by:
+                    rows = [window.of(turn) for turn in range(stage.turns)]
+                    source = made_by[window.buffer]
+                    self._needs[number].append((source, [end for _, end in rows]))
+                    self._reads[source].append((number, [*(begin for begin, _ in rows), _BEYOND]))
+        self.inputs = {w.buffer for stage in stages for w in stage.windows} - set(made_by)
+        self.readers = [[number for number, _ in reads] for reads in self._reads]
         self.turns = [0] * len(stages)
+        self.made = [0] * len(stages)
 
     @property
     def over(self) -> bool:
@@ -124,28 +157,26 @@ class _Play:
         turn = self.turns[number]
         if turn == self._stages[number].turns:
             return False
-        return all(self.made(source) >= window.of(turn)[1] for source, window in self._sources[number])
+        made = self.made
+        return all(made[source] >= rows[turn] for source, rows in self._needs[number])
 
     def take_turn(self, number: int) -> None:
         self.turns[number] += 1
-
-    def made(self, number: int) -> int:
-        return self._stages[number].made(self.turns[number])
+        self.made[number] = self._stages[number].made(self.turns[number])
 
     def oldest(self, number: int) -> int:
         """The oldest row of a call's output that somebody will still read; beyond all rows where nobody."""
-        rows = [
-            window.of(self.turns[reader])[0]
-            for reader, window in self.readers[number]
-            if self.turns[reader] < self._stages[reader].turns
-        ]
-        return min(rows, default=1 << 40)
+        turns = self.turns
+        return min((rows[turns[reader]] for reader, rows in self._reads[number]), default=_BEYOND)
+
+
+_BEYOND = 1 << 40
 
 
 def _in_place(
     stages: Sequence[RowStage],
     turn: Mapping[int, int],
-    readers: Sequence[Sequence[tuple[int, RowWindow]]],
+    readers: Sequence[Sequence[int]],
     alone: set[int],
 ) -> dict[int, int]:
     """For passing rows that are made where an elementwise call writes: the call whose next row that is.
@@ -155,7 +186,7 @@ def _in_place(
     """
     into: dict[int, int] = {}
     for number in sorted(alone):
-        by = [reader for reader, _ in readers[number]]
+        by = readers[number]
         if len(by) == 1 and by[0] not in into.values() and isinstance(stages[by[0]].call, Add | Mul | Lookup):
             into[number] = by[0]
     found: dict[int, int] = {}
@@ -163,6 +194,6 @@ def _in_place(
         root = reader
         while root in into:
             root = into[root]
-        if not any(turn[number] < turn[other] < turn[root] for other, _ in readers[root]):
+        if not any(turn[number] < turn[other] < turn[root] for other in readers[root]):
             found[number] = root
     return found

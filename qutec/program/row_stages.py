@@ -16,6 +16,9 @@ from qutec.program.window_calls import AvgPool2D, Conv2D, DepthwiseConv2D, MaxPo
 
 __all__ = ["RowStage", "row_stages", "single_row"]
 
+_FEATURE_LANES = 4
+"""Channels that the kernels of heads may take at a time: their sums are padded to as many."""
+
 _Rows = tuple[int, int]
 """Rows of a map, and bytes of each."""
 
@@ -142,12 +145,13 @@ def _features_stage(call: HeadFeatures) -> RowStage:
     """Linear heads take in row after row of the map, rectified ones the window of a row of their own."""
     _, height, width, channels = call.input_shape
     values = int(call.multiplier.size)
+    sums = call.heads * -(-channels // _FEATURE_LANES) * _FEATURE_LANES
     turns, extent, stride, padding = height, 1, 1, 0
     if call.relu:
         turns, extent = call.output_pixels[0], int(call.weights.shape[1])
         stride, padding = call.stride[0], call.padding[0]
     window = RowWindow(call.input.buffer, height, width * channels, extent, stride, padding)
-    return RowStage(call, (window,), turns, 1, 2 * values, 4 * values, turns)
+    return RowStage(call, (window,), turns, 1, 2 * values, 4 * sums, turns)
 
 
 def _elementwise_stage(call: Add | Mul | Lookup, known: _Rows | None, count: int) -> RowStage | None:

@@ -138,7 +138,9 @@ def test_the_calls_of_these_tests_take_every_kernel() -> None:
     made = [call for seed in range(1, 6) for call in some_calls(seed) if isinstance(call, HeadFeatures)]
     kernels = {path.stem for path in KERNEL_DIRECTORY.glob("qute_head_*.c")}
     assert {feature_kernel(call) for call in made} == {
-        name for name in kernels if name.startswith(("qute_head_sums", "qute_head_relu"))
+        name
+        for name in kernels
+        if name.startswith(("qute_head_sums", "qute_head_relu")) and "_row_" not in name
     }
 
 

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from qutec.backends.cmsis_nn import Provenance, emit_project, prepare, scratch_bytes
+from qutec.backends.cmsis_nn import prepare
 from qutec.load import load
 from qutec.lower import lower
-from qutec.planner import Goal, PlannedNetwork, plan_network, validate_plan
+from qutec.planner import Goal, plan_network, validate_plan
 from qutec.planner.regions import cheapest_regions, smallest_regions, with_regions
-from qutec.ports import PortInfo
 from qutec.program import Add, AvgPool2D, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
 from qutec.program.row_schedule import row_schedule
 from qutec.quantize import quantize
 from qutec.reference import run_program
-from qutec.simulate import build_host
-from qutec.targets import target
 from tests.end_to_end.compiled import require
 from tests.passes.exit_networks import Network
-
-CORE = target("cortex-m4").core
+from tests.planner.generated import CORE, host_outputs, inputs_of, scratch_of
 
 
 def random_network(seed: int) -> Program:
@@ -58,38 +53,6 @@ def shortcut(net: Network, x: str, channels: int, stride: int) -> str:
     short = net.conv(x, channels, kernel=1, stride=stride)
     long = net.conv(net.block(x, channels, stride=stride), channels)
     return net.op("Relu", [net.op("Add", [short, long])])
-
-
-def scratch_of(program: Program) -> list[int]:
-    return [scratch_bytes(call, CORE) for call in program.calls]
-
-
-def inputs_of(program: Program, count: int = 3) -> list[np.ndarray]:
-    rng = np.random.default_rng(5)
-    return [rng.integers(-128, 128, (count, *p.logical_shape[1:]), np.int8) for p in program.inputs]
-
-
-def host_outputs(net: PlannedNetwork, inputs: list[np.ndarray], folder: Path) -> list[list[np.ndarray]]:
-    """Outputs of the generated C, by sample, in ONNX order."""
-    ports = [PortInfo.of(port) for port in net.program.inputs]
-    outputs = [PortInfo.of(port) for port in net.program.outputs]
-    samples = [[p.to_memory(x[i]) for p, x in zip(ports, inputs, strict=True)] for i in range(len(inputs[0]))]
-    provenance = Provenance("0", "command", "model", "0" * 64, "cortex-m4")
-    files = emit_project(net.program, net.plan, net.scratch, "net", provenance, samples[0]).files
-    report = {
-        "qutec_version": "0",
-        "symbol_prefix": "net",
-        "arena_bytes": net.plan.arena_bytes,
-        "layers": [None] * len(net.program.calls),
-        "inputs": [port.to_json() for port in ports],
-        "outputs": [port.to_json() for port in outputs],
-    }
-    for name, text in {**files, "report.json": json.dumps(report)}.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    results = build_host(folder, sanitize=True, optimize="-O1").run_many(samples)
-    return [[p.from_memory(flat).ravel() for p, flat in zip(outputs, row, strict=True)] for row in results]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -107,6 +107,21 @@ void qute_head_relu_s8x4(const qute_head_relu_params *params, const int8_t *inpu
 /* The same for kernels of 3x3 and stride 1. */
 void qute_head_relu_3x3_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
 
+/* The same row by row, where `params` has the rows for its outer axis: what row `number` of the map adds to the sums, and
+ * what the next row of outputs adds, whose window has `count` rows inside of the map and `above` of padding over them.
+ * Sums are [channels][heads]; of at least four channels, where there are DSP instructions, [blocks][heads][4], the
+ * channels of the last block ending with those of the map. They begin with 0. */
+void qute_head_sums_row_s8(const qute_head_sums_params *params, const int8_t *row, int32_t number, int32_t *sums);
+void qute_head_sums_row_s8x4(const qute_head_sums_params *params, const int8_t *row, int32_t number, int32_t *sums);
+void qute_head_relu_row_s8(
+    const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums);
+void qute_head_relu_row_s8x4(
+    const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums);
+
+/* The features of such sums. */
+void qute_head_end_s8(const qute_head_features *features, const int32_t *sums, int16_t *output);
+void qute_head_end_s8x4(const qute_head_features *features, const int32_t *sums, int16_t *output);
+
 /* The dense layer of each head, on its own features: weights [heads][classes][inputs], the others
  * [heads][classes]. */
 typedef struct {
