@@ -164,6 +164,7 @@ def _flow(sizes: Sequence[int], reads: Sequence[Sequence[int]]) -> Flow:
             (Nearness(buffers[0], i + 1, -(-sizes[buffers[0]] // 64) * 4, sizes[buffers[0]]),)
             for i, buffers in enumerate(reads)
         ),
+        beside=((),) * calls,
         alignment=Alignment(),
     )
 

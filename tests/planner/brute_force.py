@@ -11,6 +11,7 @@ from itertools import combinations
 
 from qutec.planner import safe_overlap
 from qutec.program import Buffer, BufferKind, Call, Move, Program, RowRegion, Tensor
+from qutec.program.row_layout import row_layout
 
 GRANULE = 4
 
@@ -108,7 +109,7 @@ def depends(earlier: Call, later: Call) -> bool:
 def smallest_in_order(
     net: Program, calls: Sequence[Call], scratch: Sequence[int], best: int, pinned: Mapping[str, int]
 ) -> int:
-    boxes = [Box(size, i, i) for i, size in enumerate(scratch) if size]
+    boxes = [Box(size, i, i, f"scratch of call {i}") for i, size in enumerate(scratch) if size]
     for name, (first, last) in lifetimes(net, calls).items():
         boxes.append(Box(net.buffers[name].bytes, first, last, name, pinned.get(name)))
     boxes.sort(key=lambda box: (box.pinned is None, -box.size))
@@ -147,6 +148,11 @@ def distances(calls: Sequence[Call], boxes: dict[str, Box]) -> dict[tuple[str, s
     """(below, above) of every dying input and the output that begins there."""
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for i, call in enumerate(calls):
+        if isinstance(call, RowRegion) and f"scratch of call {i}" in boxes:
+            for name, above in row_layout(call).distance.items():
+                if boxes[name].last == i:
+                    # Rows lie on what is dead of the input where it begins so far above them, or below it.
+                    found[name, f"scratch of call {i}"] = above, boxes[name].size
         if len(call.writes) != 1:
             continue
         target = call.writes[0].buffer

@@ -102,3 +102,22 @@ def test_regions_moves_order_and_places_are_as_small_as_exhaustive_search_can(bl
         assert planned.plan.arena_bytes == smallest, seed
         streamed += has_region
     assert streamed > 0
+
+
+def test_a_limit_that_some_plan_meets_is_met() -> None:
+    streamed = 0
+    for seed in range(500, 540):
+        net, scratch = random_maps(seed)
+        limit = plan_network(net, scratch, alignment=GRANULES, goal=Goal.SRAM).plan.arena_bytes
+        planned = plan_network(net, scratch, alignment=GRANULES, arena_limit=limit)
+        assert planned.plan.arena_bytes <= limit, seed
+        streamed += planned.plan.scope is Scope.GIVEN_ROWS
+    assert streamed > 0
+
+
+def test_no_rows_are_taken_where_the_limit_needs_none() -> None:
+    for seed in range(540, 560):
+        net, scratch = random_maps(seed)
+        roomy = plan_network(net, scratch, alignment=GRANULES)
+        planned = plan_network(net, scratch, alignment=GRANULES, arena_limit=roomy.plan.arena_bytes)
+        assert planned.plan == roomy.plan
