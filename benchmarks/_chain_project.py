@@ -67,7 +67,7 @@ def write_project(program: Program, core: Core, folder: Path) -> Path:
     plan = plan_program(program, scratch)
     sample = [np.zeros(port.size, np.int8) for port in program.inputs]
     provenance = Provenance("0", "benchmarks.code_size", _PREFIX, "0" * 64, core.name)
-    project = emit_project(program, plan, scratch, _PREFIX, provenance, sample)
+    project = emit_project(program, plan, scratch, _PREFIX, provenance, sample, core)
     for name, text in project.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -135,7 +135,7 @@ def compile_model(
     command = command or f"qutec.compile({loaded.name}, target={target})"
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
     sample = _sample(program, loaded.model, calibration)
-    project = emit_project(program, plan, scratch, prefix, provenance, sample)
+    project = emit_project(program, plan, scratch, prefix, provenance, sample, chosen.core)
     flash_bytes = {"weights": project.weights_bytes, "code": code_bytes(program.calls, chosen.core)}
     overhead = None
     if heads and base is not None:

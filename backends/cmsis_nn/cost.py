@@ -68,7 +68,7 @@ def code_bytes(calls: Sequence[Call], core: Core) -> int:
     kinds = [type(call).__name__ for call in _kernel_calls(calls)]
     regions = [call for call in calls if isinstance(call, RowRegion)]
     loops = sum(_REGION_CODE_BYTES + _ROW_CODE_BYTES * len(region.calls) for region in regions)
-    sources = [name for name in kernel_files(calls) if name.endswith(".c")]
+    sources = [name for name in kernel_files(calls, core) if name.endswith(".c")]
     kernels = sum(_ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name] for name in sources)
     library = {name: size for kind in kinds for name, size in sizes["library"][kind].items()}
     return int(

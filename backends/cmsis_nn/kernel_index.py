@@ -28,6 +28,7 @@ from qutec.program import (
     Softmax,
 )
 from qutec.program.row_region import is_global_pool
+from qutec.targets import Core
 
 __all__ = ["KERNEL_DIRECTORY", "kernel_files", "own_sources"]
 
@@ -38,6 +39,9 @@ _PUBLIC_HEADERS = ("arm_nnfunctions.h", "qute_kernels.h")
 _OWN_HEADERS = frozenset({"qute_kernels.h", "qute_monitor.h"})
 """Headers of functions that CMSIS-NN lacks."""
 
+_HELIUM = "qute_helium"
+"""How the names of files begin that only cores with Helium need."""
+
 _SOURCES: dict[type[Call], tuple[str, ...]] = {
     Conv2D: (
         "arm_convolve_wrapper_s8.c",
@@ -46,6 +50,9 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_convolve_1x1_s8.c",
         "qute_convolve_s8.c",
         "qute_dot_s8.c",
+        "qute_helium_convolve_1x1_s8.c",
+        "qute_helium_convolve_s8.c",
+        "qute_helium_product_s8.c",
         "qute_multiply_pair_s16.c",
         "qute_multiply_single_s16.c",
         "qute_window_columns_s16.c",
@@ -56,6 +63,8 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_depthwise_row_s8.c",
         "qute_depthwise_row_s8x4.c",
         "qute_depthwise_store_s8x4.c",
+        "qute_helium_convolve_s8.c",
+        "qute_helium_product_s8.c",
     ),
     FullyConnected: (
         "arm_fully_connected_s8.c",
@@ -92,15 +101,19 @@ def _with_includes(names: Iterable[str], folder: Path = KERNEL_DIRECTORY) -> set
     return found
 
 
-def kernel_files(calls: Sequence[Call]) -> list[str]:
+def kernel_files(calls: Sequence[Call], core: Core | None = None) -> list[str]:
     """Names in KERNEL_DIRECTORY, sorted, of the sources and headers that the calls need to compile and link.
+
+    Those for Helium are left out where `core` has none; None is any core. What a core with Helium gets
+    compiles without it too, for a host.
 
     The two public headers are always among them. `Fill` is memset, `ExitCheck` a
     comparison: they need none. The accuracy-drop monitor goes with every network that has an uncertainty, for
     the application to call.
     """
     sources = {name for call in calls for name in _sources(call)}
-    return sorted(_with_includes((*_PUBLIC_HEADERS, *sources)))
+    names = _with_includes((*_PUBLIC_HEADERS, *sources))
+    return sorted(name for name in names if core is None or core.mve or not name.startswith(_HELIUM))
 
 
 def own_sources(folder: Path) -> list[str]:

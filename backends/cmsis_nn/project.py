@@ -18,6 +18,7 @@ from qutec.backends.cmsis_nn.result_api import exit_lines, result_api
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
 from qutec.program import ExitCheck, Int8Array, Port, Program
+from qutec.targets import Core
 
 __all__ = ["EmittedProject", "Provenance", "emit_project"]
 
@@ -52,8 +53,9 @@ def emit_project(
     prefix: str,
     provenance: Provenance,
     sample: Sequence[Int8Array],
+    core: Core | None = None,
 ) -> EmittedProject:
-    """The C project of a planned program.
+    """The C project of a planned program, with the kernels that `core` needs (None: any core).
 
     `prefix` is a C identifier that starts every symbol; `sample` has one flat int8 array for each input,
     in memory order, for example/main.c. The same arguments give the same bytes.
@@ -64,7 +66,7 @@ def emit_project(
     for index, call in enumerate(program.calls):
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
         layers += [*writer.functions, _layer_function(index, type(call).__name__, call.name, body)]
-    kernels = kernel_files(program.calls)
+    kernels = kernel_files(program.calls, core)
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
     head = _head(provenance)
