@@ -64,6 +64,8 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_depthwise_row_s8x4.c",
         "qute_depthwise_store_s8x4.c",
         "qute_helium_convolve_s8.c",
+        "qute_helium_depthwise_1_s8.c",
+        "qute_helium_depthwise_s8.c",
         "qute_helium_product_s8.c",
     ),
     FullyConnected: (

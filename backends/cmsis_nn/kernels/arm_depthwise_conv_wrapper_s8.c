@@ -2,6 +2,9 @@
 #include "arm_nnfunctions.h"
 #include "qute_depthwise.h"
 #include "qute_scaling.h"
+#if QUTE_MVE
+#include "qute_helium_depthwise.h"
+#endif
 
 #if QUTE_DSP
 
@@ -59,6 +62,13 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
 #endif
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
+#if QUTE_MVE
+        if (ctx->buf != NULL && qute_helium_depthwise_is_1(input_dims, output_dims)) {
+            qute_helium_depthwise_1_s8(&call, ctx->buf);
+        } else if (ctx->buf != NULL && dw_conv_params->ch_mult == 1) {
+            qute_helium_depthwise_s8(&call, ctx->buf);
+        } else
+#endif
         for (int32_t y = 0; y < output_dims->h; y++) {
 #if QUTE_DEPTHWISE_S8X4
             if (qute_depthwise_is_s8x4(dw_conv_params, input_dims)) {
