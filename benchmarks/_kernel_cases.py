@@ -206,6 +206,11 @@ def _moved(call: Call, output: str) -> tuple[Call, int]:
         used = -(-(start + int(region.max()) + 1) // _WORD) * _WORD
     if isinstance(call, Concat):
         return replace(call, inputs=tuple(places), output=Tensor(output)), used
-    names = [field.name for field in fields(call) if field.name in _NOT_SHAPES and "input" in field.name]
+    # A field named so may also be a number: the features of a head.
+    names = [
+        field.name
+        for field in fields(call)
+        if "input" in field.name and isinstance(getattr(call, field.name), Tensor)
+    ]
     sources: dict[str, Any] = dict(zip(names, places, strict=True))
     return replace(call, **sources, output=Tensor(output)), used
