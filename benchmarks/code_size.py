@@ -2,6 +2,7 @@
 
     python -m benchmarks.code_size            measure everything and write backends/cmsis_nn/code_size.json
     python -m benchmarks.code_size --check    write nothing, exit with 1 where the table is out of date
+    python -m benchmarks.code_size --core cortex-m55    this one alone, the others stay as they are
 
 Code is that of arm-none-eabi-gcc -O3 after --gc-sections, read off the linker's map: bytes of each kernel
 file, bytes that one call adds to <prefix>.c (its function and parameter structs, by the difference between
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -64,16 +66,22 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print and write; returns the exit code."""
     parser = argparse.ArgumentParser(description="Measure code and stack of kernels and calls.")
     parser.add_argument("--check", action="store_true", help="compare with the table, write nothing")
+    parser.add_argument(
+        "--core", action="append", choices=_core_names(), help="measure this core alone; may be repeated"
+    )
     options = parser.parse_args(arguments)
+    old = _TABLE.read_text(encoding="utf-8")
     try:
-        table = _measured()
+        measured = _measured(options.core or _core_names())
     except QutecError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    kept = {name: entry for name, entry in json.loads(old)["cores"].items() if name in _core_names()}
+    table = kept | measured
     text = json.dumps({"cores": table}, indent=1, sort_keys=True) + "\n"
-    print(_printed(table))
+    print(_printed(measured))
     if options.check:
-        fresh = _TABLE.read_text(encoding="utf-8") == text
+        fresh = old == text
         print("the table is up to date" if fresh else f"{_TABLE.name} is out of date")
         return 0 if fresh else 1
     _TABLE.write_text(text, encoding="utf-8")
@@ -81,13 +89,16 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _measured() -> dict[str, CoreTable]:
-    cores = [core for core in (target(name).core for name in target_names()) if core.name in target_names()]
+def _core_names() -> list[str]:
+    return [name for name in target_names() if target(name).core.name == name]
+
+
+def _measured(names: Sequence[str]) -> dict[str, CoreTable]:
     table = {}
-    for core in {core.name: core for core in cores}.values():
+    for name in names:
         if sys.stderr.isatty():
-            print(f"measuring {core.name}", file=sys.stderr)
-        table[core.name] = _measured_core(core)
+            print(f"measuring {name}", file=sys.stderr)
+        table[name] = _measured_core(target(name).core)
     return table
 
 
