@@ -197,7 +197,9 @@ def _depthwise_variants() -> list[Chain]:
     odd.depthwise((2, 2), stride=2)
     single = Chain((1, 8, 8, 1))
     single.depthwise((3, 3), padding=(1, 1), multiplier=8)
-    return [chain, odd, single]
+    wide = Chain((1, 8, 8, 40))
+    wide.depthwise((3, 3), padding=(1, 1))
+    return [chain, odd, single, wide]
 
 
 def _dense_variants() -> list[Chain]:

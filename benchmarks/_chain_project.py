@@ -100,7 +100,7 @@ def _emitted(program: Program, core: Core, kernels: KernelSet) -> tuple[Program,
     plan = plan_program(program, scratch)
     sample = [np.zeros(port.size, np.int8) for port in program.inputs]
     provenance = Provenance("0", "benchmarks.code_size", _PREFIX, "0" * 64, core.name)
-    return program, plan, emit_project(program, plan, scratch, _PREFIX, provenance, sample, kernels)
+    return program, plan, emit_project(program, plan, scratch, _PREFIX, provenance, sample, kernels, core)
 
 
 def flash_by_file(program: Program, core: Core, kernels: KernelSet = KernelSet.FAST) -> Counter[str]:

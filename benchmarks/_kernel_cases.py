@@ -206,6 +206,7 @@ def _moved(call: Call, output: str) -> tuple[Call, int]:
         used = -(-(start + int(region.max()) + 1) // _WORD) * _WORD
     if isinstance(call, Concat):
         return replace(call, inputs=tuple(places), output=Tensor(output)), used
+    # A field named so may also be a number: the features of a head.
     names = [
         field.name
         for field in fields(call)

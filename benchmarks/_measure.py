@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks._networks import Samples
 from qutec import Build
+from qutec.errors import ToolMissingError
 from qutec.ports import PortInfo
 from qutec.program import Int8Array
 from qutec.simulate import (
@@ -30,6 +31,7 @@ from qutec.simulate import (
     run_image,
     run_many,
 )
+from qutec.targets import Core
 from qutec.verify import Execution, verify_outputs
 
 __all__ = ["Measurement", "Tools", "find_tools", "measure", "stored_samples"]
@@ -56,8 +58,8 @@ class Measurement:
     flash_bytes: int
 
 
-def find_tools() -> Tools:
-    """gcc and QEMU where both are installed, else zig and Unicorn."""
+def find_tools(core: Core | None = None) -> Tools:
+    """gcc and QEMU where both are installed, else zig and Unicorn, which has no core with Helium."""
     gcc, qemu = shutil.which("arm-none-eabi-gcc"), shutil.which("qemu-system-arm")
     if gcc and qemu:
         release = _printed(gcc, "-dumpfullversion").strip()
@@ -65,6 +67,8 @@ def find_tools() -> Tools:
         return Tools(
             "gcc", "qemu", f"arm-none-eabi-gcc {release} -O3, QEMU {found[1] if found else '?'} -icount"
         )
+    if core is not None and core.mve:
+        raise ToolMissingError(f"{core.name} needs arm-none-eabi-gcc and qemu-system-arm")
     return Tools("zig", "unicorn", f"zig {version('ziglang')} cc -O3, Unicorn {version('unicorn')}")
 
 

@@ -16,7 +16,6 @@ all calls into one function, with the frame of the widest, up to 90 bytes more t
 call has. Where CMSIS_NN_PATH names Arm's library, the stack of the same programs linked with it is measured
 too, and written to arm_stack.json.
 
-
 Needs arm-none-eabi-gcc, qemu-system-arm and the extra `sim`; takes some minutes.
 """
 

@@ -3,13 +3,15 @@
     python -m benchmarks.kernels                       everything
     python -m benchmarks.kernels "conv 1x1" fully      cases whose name contains one of these
     python -m benchmarks.kernels --table               the table of shapes alone, without networks
+    python -m benchmarks.kernels --target cortex-m55   on another core; with Helium, on QEMU's mps3-an547
     python -m benchmarks.kernels --markdown --json build/kernels.json
 
-Every case is one kernel call of an emitted project for a Cortex-M4, run on the emulated core (how:
-`benchmarks._measure`). With CMSIS_NN_PATH set the same project is linked with Arm's CMSIS-NN and run beside
-it. Outputs are compared with the numpy reference byte by byte, for random inputs. Instructions are those of
-the call, a dozen for its parameters included; "per" divides them by multiply-accumulates (padding counted),
-or by bytes read or written where a kernel multiplies nothing. Cases and shapes: `benchmarks._kernel_cases`.
+Every case is one kernel call of an emitted project for a Cortex-M4 (or --target), run on the emulated core
+(how: `benchmarks._measure`). With CMSIS_NN_PATH set the same project is linked with Arm's CMSIS-NN and run
+beside it. Outputs are compared with the numpy reference byte by byte, for random inputs. Instructions are
+those of the call, a dozen for its parameters included, a vector instruction counts as one; "per" divides them
+by multiply-accumulates (padding counted), or by bytes read or written where a kernel multiplies nothing.
+Cases and shapes: `benchmarks._kernel_cases`.
 
 Exit code 1 where an output byte differs.
 """
@@ -39,11 +41,10 @@ from qutec.errors import QutecError
 from qutec.program import Int8Array, Program, StoredArray
 from qutec.reference import run_program
 from qutec.simulate import Image, build_image, run_image
-from qutec.targets import target
+from qutec.targets import Core, target
 
 __all__ = ["main"]
 
-_TARGET = "cortex-m4"
 _PROGRAM_CASES = 24
 """Cases of one emitted project: their weights and outputs have to fit the emulated machine."""
 
@@ -80,8 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        tools, library = find_tools(), library_from_environment()
-        cases = table_cases() + ([] if options.table else list(network_cases(_TARGET)))
+        core = target(options.target).core
+        tools, library = find_tools(core), library_from_environment()
+        cases = table_cases() + ([] if options.table else list(network_cases(options.target)))
         cases = [c for c in cases if not options.names or any(name in c.name for name in options.names)]
         with tempfile.TemporaryDirectory(prefix="qutec-kernels-") as name:
             arm = int8_library(library, Path(name) / "cmsis-nn") if library else None
@@ -89,16 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 row
                 for start in range(0, len(cases), _PROGRAM_CASES)
                 for row in _measured(
-                    cases[start : start + _PROGRAM_CASES], tools, arm, Path(name) / str(start)
+                    cases[start : start + _PROGRAM_CASES], core, tools, arm, Path(name) / str(start)
                 )
             ]
     except QutecError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(f"{_TARGET}, {tools.words}\n")
+    print(f"{options.target}, {tools.words}\n")
     print(_table(rows, library is not None, options.markdown))
     if options.json is not None:
-        data = {"schema_version": 1, "target": _TARGET, "tools": tools.words}
+        data = {"schema_version": 1, "target": options.target, "tools": tools.words}
         data["kernels"] = [row.to_json() for row in rows]
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -113,14 +115,14 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.kernels", description="Instructions of each kernel."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only cases whose name contains this")
+    parser.add_argument("--target", default="cortex-m4", help="core or board (default: cortex-m4)")
     parser.add_argument("--table", action="store_true", help="leave the layers of networks out")
     parser.add_argument("--markdown", action="store_true", help="print a Markdown table")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     return parser
 
 
-def _measured(cases: list[Case], tools: Tools, arm: Path | None, folder: Path) -> list[Row]:
-    core = target(_TARGET).core
+def _measured(cases: list[Case], core: Core, tools: Tools, arm: Path | None, folder: Path) -> list[Row]:
     program = program_of(cases)
     project = write_project(program, core, folder)
     x = np.random.default_rng(0).integers(-128, 128, (1, program.inputs[0].size), np.int8)

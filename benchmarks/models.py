@@ -3,11 +3,12 @@
     python -m benchmarks.models                       all networks that there are
     python -m benchmarks.models resnet8_ic_b1 digits  those whose name contains one of these
     python -m benchmarks.models --markdown --json build/models.json
+    python -m benchmarks.models --target cortex-m55   on another core; with Helium, on QEMU's mps3-an547
 
-Each network is compiled for a Cortex-M4 with real inputs as calibration and run on the emulated core, after
-reference, C on this machine and C on the core have given the same bytes. With CMSIS_NN_PATH set, the same
-project is linked with Arm's CMSIS-NN too: its outputs are compared likewise. Networks and data, and how many
-samples calibrate: `benchmarks._networks`; how things are measured: `benchmarks._measure`.
+Each network is compiled for a Cortex-M4 (or --target) with real inputs as calibration and run on the emulated
+core, after reference, C on this machine and C on the core have given the same bytes. With CMSIS_NN_PATH set,
+the same project is linked with Arm's CMSIS-NN too: its outputs are compared likewise. Networks and data, and
+how many samples calibrate: `benchmarks._networks`; how things are measured: `benchmarks._measure`.
 
 Accuracy is that of the original file in ONNX Runtime against that of the int8 network. Of 200 images, one is
 half a point: two networks that err independently on 4 % of them differ by about a point by chance alone.
@@ -39,10 +40,11 @@ from benchmarks._networks import Network, Task, find_networks, jpeg_images, read
 from benchmarks._tables import markdown_table, plain_table
 from qutec.errors import QutecError, VerificationError
 from qutec.report import Report
+from qutec.targets import target
 
 __all__ = ["main"]
 
-_TARGET = "cortex-m4"
+_PEER_TARGET = "cortex-m4"
 _COMPARED_INPUTS = 8
 
 Table: TypeAlias = Callable[[Sequence[str], Sequence[Sequence[str]]], str]
@@ -81,7 +83,7 @@ class Row:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON types."""
         report = self.report
-        peer = _TFLM.get(self.network)
+        peer = _TFLM.get(self.network) if self.report.target == _PEER_TARGET else None
         return {
             "network": self.network,
             "macs": report.macs,
@@ -108,17 +110,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write; returns the exit code."""
     options = _parser().parse_args(arguments)
     try:
-        tools, library = find_tools(), library_from_environment()
-        rows, failures = _measure_all(find_networks(options.names), tools, library, options.images)
+        tools, library = find_tools(target(options.target).core), library_from_environment()
+        rows, failures = _measure_all(
+            options.target, find_networks(options.names), tools, library, options.images
+        )
     except QutecError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     table: Table = markdown_table if options.markdown else plain_table
-    print(_page(rows, tools, library is not None, table))
+    print(_page(options.target, rows, tools, library is not None, table))
     if options.json is not None:
         data = {
             "schema_version": 1,
-            "target": _TARGET,
+            "target": options.target,
             "tools": tools.words,
             "networks": [r.to_json() for r in rows],
         }
@@ -134,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.models", description="Cost and accuracy of networks."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="only networks whose name contains this")
+    parser.add_argument("--target", default=_PEER_TARGET, help=f"core or board (default: {_PEER_TARGET})")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything as JSON")
     parser.add_argument("--images", type=int, metavar="N", help="accuracy on N JPEG test images (Pillow)")
@@ -141,7 +146,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _measure_all(
-    networks: Sequence[Network], tools: Tools, library: Path | None, images: int | None
+    target_name: str, networks: Sequence[Network], tools: Tools, library: Path | None, images: int | None
 ) -> tuple[list[Row], list[str]]:
     rows, failures = [], []
     if all(network.task is Task.DIGITS for network in networks):
@@ -153,7 +158,7 @@ def _measure_all(
             if sys.stderr.isatty():
                 print(network.name, file=sys.stderr)
             try:
-                row = _measure_one(network, tools, arm, images, Path(name) / network.name)
+                row = _measure_one(target_name, network, tools, arm, images, Path(name) / network.name)
             except VerificationError as error:
                 failures.append(f"{network.name}: {error}")
                 continue
@@ -165,12 +170,12 @@ def _measure_all(
 
 
 def _measure_one(
-    network: Network, tools: Tools, arm: Path | None, images: int | None, folder: Path
+    target_name: str, network: Network, tools: Tools, arm: Path | None, images: int | None, folder: Path
 ) -> Row | None:
     samples = read_samples(network)
     if samples is None:
         return None
-    build = qutec.compile(network.path, target=_TARGET, calibration=samples.calibration, exits="all")
+    build = qutec.compile(network.path, target=target_name, calibration=samples.calibration, exits="all")
     project = build.save(folder)
     stored = stored_samples(build, samples, _COMPARED_INPUTS)
     ours = measure(build, project, stored, tools)
@@ -178,14 +183,14 @@ def _measure_one(
     many = jpeg_images(network, images) if images is not None and network.task is Task.IMAGES else None
     if many is not None:
         samples = many
-        build = qutec.compile(network.path, target=_TARGET, calibration=samples.calibration, exits="all")
+        build = qutec.compile(network.path, target=target_name, calibration=samples.calibration, exits="all")
     accuracy = tuple(exit_accuracies(network, build, samples))
     return Row(network.name, build.report, len(stored[0]), ours, theirs, accuracy)
 
 
-def _page(rows: Sequence[Row], tools: Tools, with_arm: bool, table: Table) -> str:
-    blocks = [f"{_TARGET}, {tools.words}; sizes in bytes, one inference", _costs(rows, with_arm, table)]
-    peers = [row for row in rows if row.network in _TFLM]
+def _page(target_name: str, rows: Sequence[Row], tools: Tools, with_arm: bool, table: Table) -> str:
+    blocks = [f"{target_name}, {tools.words}; sizes in bytes, one inference", _costs(rows, with_arm, table)]
+    peers = [row for row in rows if row.network in _TFLM and target_name == _PEER_TARGET]
     if peers:
         blocks += [
             "TensorFlow Lite Micro with CMSIS-NN on the same int8 models, and the ratio",

@@ -257,7 +257,7 @@ def finish(
     provenance = Provenance(qutec_version, command, loaded.name, loaded.sha256, target)
     sample = example_sample(network, program)
     kernels = options.optimize.kernels
-    project = emit_project(program, plan, scratch, prefix, provenance, sample, kernels)
+    project = emit_project(program, plan, scratch, prefix, provenance, sample, kernels, core)
     code = code_cost(program.calls, project.struct_bytes, core, kernels)
     flash_bytes = {"weights": project.weights_bytes, "code": code.total}
     overhead = None
@@ -265,7 +265,7 @@ def finish(
         alone = _lowered(quantize(network.base, calibration, options.method), prefix, options)
         without = plan_within(alone, replace(options, pin={}), None)
         project_alone = emit_project(
-            without.program, without.plan, without.scratch, prefix, provenance, sample, kernels
+            without.program, without.plan, without.scratch, prefix, provenance, sample, kernels, core
         )
         code_alone = code_cost(without.program.calls, project_alone.struct_bytes, core, kernels)
         overhead = {

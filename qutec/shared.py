@@ -16,7 +16,6 @@ from typing import TypeAlias
 
 from qutec.backends.cmsis_nn import (
     EmittedNetwork,
-    KernelSet,
     Provenance,
     arm_stack_bytes,
     code_cost,
@@ -236,7 +235,7 @@ def _build(
         for network in networks
     ]
     emitted = [
-        _emitted(network, plan, origin, name, kernels)
+        _emitted(network, plan, origin, name, options)
         for network, plan, origin in zip(networks, planned, origins, strict=True)
     ]
     arena_bytes = max(plan.plan.arena_bytes for plan in planned)
@@ -282,7 +281,7 @@ def _build(
 
 
 def _emitted(
-    network: LoweredNetwork, planned: PlannedNetwork, origin: Provenance, name: str, kernels: KernelSet
+    network: LoweredNetwork, planned: PlannedNetwork, origin: Provenance, name: str, options: CompileOptions
 ) -> EmittedNetwork:
     sample = example_sample(network, planned.program)
     return emit_network(
@@ -294,7 +293,8 @@ def _emitted(
         sample,
         shared_arena(name),
         sample_name(network.prefix),
-        kernels,
+        options.optimize.kernels,
+        options.target.core,
     )
 
 

@@ -134,7 +134,7 @@ def code_cost(
         for one in _kernel_calls([call]):
             kind = type(one).__name__
             needed |= {f"{kind}{_CALLS}": sizes["once"][kind], **sizes["library"][kind]}
-        for name in kernel_files([call], kernels):
+        for name in kernel_files([call], kernels, core):
             if name.endswith(".c"):
                 needed[name] = _ROW_KERNELS[name] if name in _ROW_KERNELS else sizes["kernels"][name]
         for name, size in needed.items():

@@ -33,6 +33,7 @@ from qutec.program import (
     Softmax,
 )
 from qutec.program.row_stages import RowStage, row_stages
+from qutec.targets import Core
 
 __all__ = ["KERNEL_DIRECTORY", "SMALL_DIRECTORY", "kernel_files", "kernel_path", "own_sources"]
 
@@ -44,6 +45,9 @@ _PUBLIC_HEADERS = ("arm_nnfunctions.h", "qute_kernels.h")
 _OWN_HEADERS = frozenset({"qute_kernels.h", "qute_monitor.h"})
 """Headers of functions that CMSIS-NN lacks."""
 
+_HELIUM = "qute_helium"
+"""How the names of files begin that only cores with Helium need."""
+
 _SOURCES: dict[type[Call], tuple[str, ...]] = {
     Conv2D: (
         "arm_convolve_wrapper_s8.c",
@@ -53,6 +57,9 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_convolve_s8.c",
         "qute_convolve_short_s8.c",
         "qute_dot_s8.c",
+        "qute_helium_convolve_1x1_s8.c",
+        "qute_helium_convolve_s8.c",
+        "qute_helium_product_s8.c",
         "qute_multiply_five_s16.c",
         "qute_multiply_pair_s16.c",
         "qute_multiply_single_s16.c",
@@ -69,6 +76,10 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_depthwise_row_s8x4.c",
         "qute_depthwise_store_s8x4.c",
         "qute_depthwise_three_columns.c",
+        "qute_helium_convolve_s8.c",
+        "qute_helium_depthwise_1_s8.c",
+        "qute_helium_depthwise_s8.c",
+        "qute_helium_product_s8.c",
     ),
     FullyConnected: (
         "arm_fully_connected_s8.c",
@@ -77,11 +88,11 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_clamp_s8.c",
         "qute_dot_s8.c",
     ),
-    AvgPool2D: ("arm_avgpool_s8.c", "arm_avgpool_s8_get_buffer_size.c"),
-    MaxPool2D: ("arm_max_pool_s8.c",),
+    AvgPool2D: ("arm_avgpool_s8.c", "arm_avgpool_s8_get_buffer_size.c", "qute_helium_mean_s8.c"),
+    MaxPool2D: ("arm_max_pool_s8.c", "qute_helium_max_s8.c"),
     Softmax: ("arm_softmax_s8.c",),
-    Add: ("arm_elementwise_add_s8.c",),
-    Mul: ("arm_elementwise_mul_s8.c",),
+    Add: ("arm_elementwise_add_s8.c", "qute_helium_add_s8.c"),
+    Mul: ("arm_elementwise_mul_s8.c", "qute_helium_mul_s8.c"),
     Concat: ("arm_concatenation_s8_x.c",),
     Lookup: ("qute_lookup_s8.c",),
     Copy: ("qute_copy_s8.c",),
@@ -137,15 +148,21 @@ def _with_includes(names: Iterable[str], place: Callable[[str], Path]) -> set[st
     return found
 
 
-def kernel_files(calls: Sequence[Call], kernels: KernelSet = KernelSet.FAST) -> list[str]:
+def kernel_files(
+    calls: Sequence[Call], kernels: KernelSet = KernelSet.FAST, core: Core | None = None
+) -> list[str]:
     """Names, sorted, of the sources and headers that the calls need to compile and link; see `kernel_path`.
+
+    Those for Helium are left out where `core` has none; None is any core. What a core with Helium gets
+    compiles without it too, for a host.
 
     The two public headers are always among them. `Fill` is memset, `ExitCheck` a
     comparison: they need none. The accuracy-drop monitor goes with every network that has an uncertainty, for
     the application to call.
     """
     sources = {name for call in calls for name in _sources(call, kernels)}
-    return sorted(_with_includes((*_PUBLIC_HEADERS, *sources), lambda name: kernel_path(name, kernels)))
+    names = _with_includes((*_PUBLIC_HEADERS, *sources), lambda name: kernel_path(name, kernels))
+    return sorted(name for name in names if core is None or core.mve or not name.startswith(_HELIUM))
 
 
 def own_sources(folder: Path) -> list[str]:

@@ -23,8 +23,10 @@ __all__ = ["prepare"]
 
 def prepare(program: Program, core: Core) -> Program:
     """The program with the calls that `core` is given. Raises UnsupportedModelError."""
-    rewrite = _without_kernel_sums if core.mve else _without_input_offset
-    return replace(program, calls=tuple(rewrite(call) for call in program.calls))
+    calls = program.calls
+    if core.mve:
+        calls = tuple(_without_kernel_sums(call) for call in calls)
+    return replace(program, calls=tuple(_without_input_offset(call) for call in calls))
 
 
 def _without_input_offset(call: Call) -> Call:

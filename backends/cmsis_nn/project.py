@@ -21,6 +21,7 @@ from qutec.backends.cmsis_nn.row_calls import progress_parameter
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
 from qutec.program import Call, ExitCheck, Int8Array, Port, Program
+from qutec.targets import Core
 
 __all__ = [
     "ArenaDeclaration",
@@ -95,8 +96,9 @@ def emit_project(
     provenance: Provenance,
     sample: Sequence[Int8Array],
     kernels: KernelSet = KernelSet.FAST,
+    core: Core | None = None,
 ) -> EmittedProject:
-    """The C project of a planned program.
+    """The C project of a planned program, with the kernels that `core` needs (None: any core).
 
     `prefix` is a C identifier that starts every symbol; `sample` has one flat int8 array for each input,
     in memory order, for example/main.c; `kernels` says which bundled ones come with it. The same arguments
@@ -108,7 +110,9 @@ def emit_project(
         f"extern uint8_t {name}[{prefix.upper()}_ARENA_BYTES];\n",
     ]
     arena = ArenaDeclaration(name, declaration="\n".join(lines))
-    network = emit_network(program, plan, scratch, prefix, provenance, sample, arena, kernels=kernels)
+    network = emit_network(
+        program, plan, scratch, prefix, provenance, sample, arena, kernels=kernels, core=core
+    )
     values = {
         **network.values,
         "arena_header": f"{prefix}.h",
@@ -135,6 +139,7 @@ def emit_network(
     arena: ArenaDeclaration,
     sample_name: str = "sample_input",
     kernels: KernelSet = KernelSet.FAST,
+    core: Core | None = None,
 ) -> EmittedNetwork:
     """The network's own files, for a project of its own or one that it shares; see `emit_project`.
 
@@ -149,7 +154,7 @@ def emit_network(
         body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
         struct_bytes.append(const_data.struct_bytes - before)
         layers += [*writer.functions, _layer_function(index, call, body)]
-    names = kernel_files(program.calls, kernels)
+    names = kernel_files(program.calls, kernels, core)
     structs = const_data.struct_definitions()
     checks = _checks(prefix, writer.checks)
     head = _head(provenance)

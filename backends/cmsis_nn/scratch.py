@@ -17,6 +17,8 @@ __all__ = ["scratch_bytes"]
 
 _MVE_CHANNEL_BLOCK = 124
 """Channels that Arm's depthwise kernel for Helium gathers at a time, whatever the number there is."""
+_HELIUM_PIXELS = 3
+"""Output pixels that the bundled convolution for Helium computes side by side."""
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -53,6 +55,8 @@ def _conv_bytes(call: Conv2D, core: Core) -> int:
     sizes = [_two_int16_columns(window)]
     if core.mve:
         sizes += [_four_int8_columns(window), _row_conv_mve_bytes(call)]
+        # The bundled kernel: three windows of one group, and where the sums of each channel begin.
+        sizes.append(_HELIUM_PIXELS * kernel_h * kernel_w * depth + 4 * call.output_shape[3])
     return max(sizes)
 
 
@@ -71,6 +75,11 @@ def _depthwise_bytes(call: DepthwiseConv2D, core: Core) -> int:
         transposed = out_channels * window
         row_ends = (kernel_w + 2 * call.padding[1]) + call.output_shape[2]
         sizes.append(max(_four_int8_columns(window), row_ends) + transposed)
+        # The bundled kernel does the same.
+        sizes.append(_HELIUM_PIXELS * window + 4 * out_channels + transposed)
+    elif core.mve and call.channel_multiplier == 1:
+        # The bundled kernel: three words a channel, pointers to the taps, and a pixel of zero points.
+        sizes.append(12 * _round_up(channels, 16) + 4 * window + channels)
     return max(sizes)
 
 

@@ -193,6 +193,51 @@ def depthwise(draw: Draw) -> Case:
     return Case(call, draw.int8s(int(np.prod(m.input_shape))), call.weights)
 
 
+def wide_conv(draw: Draw) -> Case:
+    """More channels than a block of a vector kernel has, windows of more than one vector, few pixels."""
+    pointwise = draw.chance(40)
+    kernel = (1, 1) if pointwise else (draw.integer(1, 3), draw.integer(1, 3))
+    groups = 1 if pointwise or draw.chance(85) else 2
+    depth, outputs = draw.integer(1, 70 if pointwise else 20), draw.integer(1, 40 // groups)
+    m = _map(draw, kernel, depth * groups, outputs * groups, dilated=not pointwise)
+    low, high = draw.activation()
+    call = Conv2D(
+        *("conv", _INPUT, _OUTPUT, m.input_shape, m.output_shape),
+        draw.int8s(outputs * groups, *kernel, depth),
+        draw.biases(outputs * groups),
+        draw.multipliers(outputs * groups),
+        draw.shifts(outputs * groups)
+        if draw.chance(50)
+        else np.full(outputs * groups, draw.integer(-31, -1), np.int32),
+        *(m.stride, m.padding, m.dilation),
+        *(0 if draw.chance(30) else draw.integer(-127, 128), draw.integer(-128, 127), low, high),
+    )
+    return Case(call, draw.int8s(int(np.prod(m.input_shape))), call.weights)
+
+
+def wide_depthwise(draw: Draw) -> Case:
+    """More channels than a vector has, often without a weight of -128, as compilers quantise."""
+    kernel = (3, 3) if draw.chance(60) else (draw.integer(1, 4), draw.integer(1, 4))
+    channels = draw.integer(12, 50)
+    m = _map(draw, kernel, channels, channels, dilated=True)
+    low, high = draw.activation()
+    weights = draw.int8s(*kernel, channels)
+    call = DepthwiseConv2D(
+        *("depthwise", _INPUT, _OUTPUT, m.input_shape, m.output_shape),
+        np.maximum(weights, np.int8(-127)) if draw.chance(60) else weights,
+        draw.biases(channels),
+        draw.multipliers(channels),
+        draw.shifts(channels) if draw.chance(40) else np.full(channels, draw.integer(-12, -1), np.int32),
+        *(1, m.stride, m.padding, m.dilation),
+        *(draw.integer(-127, 128), draw.integer(-128, 127), low, high),
+    )
+    return Case(call, draw.int8s(int(np.prod(m.input_shape))), call.weights)
+
+
+def wide_pool(draw: Draw) -> Case:
+    return _pool(draw, (draw.integer(1, 4), draw.integer(1, 4)), draw.integer(7, 40))
+
+
 def fully_connected(draw: Draw) -> Case:
     """Often without an input offset, as compiled, and of whole words of depth: these have their own loops."""
     rows, depth, outputs = draw.integer(1, 3), draw.integer(1, 90), draw.integer(1, 11)
@@ -222,7 +267,10 @@ def pool(draw: Draw) -> Case:
     kernel = (draw.integer(1, 4), draw.integer(1, 4))
     if draw.chance(15):
         kernel = (draw.integer(9, 20), draw.integer(9, 20))
-    channels = draw.integer(1, 10)
+    return _pool(draw, kernel, draw.integer(1, 10))
+
+
+def _pool(draw: Draw, kernel: tuple[int, int], channels: int) -> Case:
     m = _map(draw, kernel, channels, channels, dilated=False)
     low, high = draw.activation()
     kind = AvgPool2D if draw.chance(60) else MaxPool2D
@@ -401,6 +449,10 @@ SHARED: tuple[Callable[[Draw], Case], ...] = (
 """Makers of calls that Arm's library has too."""
 
 OWN: tuple[Callable[[Draw], Case], ...] = (*SHARED, add_with_any_shift, lookup, gather, copy, move)
+
+
+WIDE: tuple[Callable[[Draw], Case], ...] = (wide_conv, wide_conv, wide_depthwise, wide_depthwise, wide_pool)
+"""Makers of calls that take more than one round of vector kernels."""
 
 
 def wrong_in_arm(call: Call) -> bool:

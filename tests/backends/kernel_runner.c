@@ -367,6 +367,10 @@ int main(void)
 
 static void start(void)
 {
+#if defined(__ARM_FEATURE_MVE)
+    *(volatile uint32_t *)0xe000ed88U = 0xfU << 20; /* CPACR: enables Helium */
+    __asm__ volatile("dsb\n isb" : : : "memory");
+#endif
     main();
     semihost(0x18, (const void *)0x20026);
     for (;;) {

@@ -23,6 +23,7 @@ from qutec.targets import Core, target
 from tests.backends.kernel_cases import (
     OWN,
     SHARED,
+    WIDE,
     Case,
     additions_of_all_pairs,
     draw_cases,
@@ -85,6 +86,7 @@ class _Platform:
     machine: str | None
     """QEMU machine, or None for the host."""
     optimization: str = "-O3"
+    linker_script: str = "kernel_runner.ld"
 
 
 _HOST = _Platform(("gcc",), Core("host"), None)
@@ -98,6 +100,11 @@ _CORTEX_M0PLUS = _Platform((*_ARM_GCC, "-mcpu=cortex-m0plus"), target("cortex-m0
 _CORTEX_M4 = _Platform((*_ARM_GCC, "-mcpu=cortex-m4"), target("cortex-m4").core, "mps2-an386")
 _CORTEX_M4_UNOPTIMIZED = replace(_CORTEX_M4, optimization="-O0")
 """Without optimisation the kernels take C blocks instead of those of qute_blocks.h."""
+_HELIUM_GCC = (*_ARM_GCC, "-mcpu=cortex-m55", "-mfpu=auto", "-mfloat-abi=hard")
+_CORTEX_M55 = _Platform(
+    _HELIUM_GCC, target("cortex-m55").core, "mps3-an547", linker_script="kernel_runner_mps3.ld"
+)
+_CORTEX_M55_SMALL = replace(_CORTEX_M55, optimization="-Os")
 
 
 def _require(platform: _Platform) -> None:
@@ -157,7 +164,7 @@ def _run_cases(platform: _Platform, objects: list[Path], cases: list[Case], fold
         f"const int32_t case_words[] = {{{numbers}}};\n"
     )
     program = folder / "cases.elf"
-    link = ["-nostartfiles", f"-T{_HERE / 'kernel_runner.ld'}"] if platform.machine else []
+    link = ["-nostartfiles", f"-T{_HERE / platform.linker_script}"] if platform.machine else []
     subprocess.run(
         [*platform.compiler, *link, str(table), *map(str, objects), "-o", str(program)], check=True
     )
@@ -195,11 +202,23 @@ def test_bundled_kernels_equal_the_oracle(
     _run_cases(platform, objects, draw_cases(OWN, _ROUNDS, seed), tmp_path)
 
 
-def test_additions_equal_the_oracle_for_every_pair_of_inputs(tmp_path: Path) -> None:
-    """On the core whose kernel rewrites the arithmetic."""
-    _require(_CORTEX_M4)
-    objects = _bundled_objects(_CORTEX_M4, tmp_path)
-    _run_cases(_CORTEX_M4, objects, additions_of_all_pairs(), tmp_path)
+@pytest.mark.parametrize(
+    ("platform", "seed"), [(_CORTEX_M55, 5), (_CORTEX_M55_SMALL, 6)], ids=["speed", "size"]
+)
+def test_helium_kernels_equal_the_oracle(platform: _Platform, seed: int, tmp_path: Path) -> None:
+    """Besides the calls of all cores, wide ones: vectors, and blocks of channels, and what they leave."""
+    _require(platform)
+    objects = _bundled_objects(platform, tmp_path)
+    cases = draw_cases(OWN, max(1, _ROUNDS // 2), seed) + draw_cases(WIDE, max(1, _ROUNDS // 2), seed)
+    _run_cases(platform, objects, cases, tmp_path)
+
+
+@pytest.mark.parametrize("platform", [_CORTEX_M4, _CORTEX_M55], ids=["cortex-m4", "cortex-m55"])
+def test_additions_equal_the_oracle_for_every_pair_of_inputs(platform: _Platform, tmp_path: Path) -> None:
+    """On the cores whose kernels rewrite the arithmetic."""
+    _require(platform)
+    objects = _bundled_objects(platform, tmp_path)
+    _run_cases(platform, objects, additions_of_all_pairs(), tmp_path)
 
 
 @pytest.mark.parametrize(("platform", "seed"), [(_HOST, 1), (_CORTEX_M4, 3)], ids=["host", "cortex-m4"])

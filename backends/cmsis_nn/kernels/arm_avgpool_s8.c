@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qute_pool.h"
+#if QUTE_MVE
+#include "qute_helium_pool.h"
+#define MEAN_OF_WINDOW qute_helium_mean_s8
+#else
 
 /* sum / count, rounded half away from zero. */
 QUTE_INLINE int32_t mean(int32_t sum, int32_t count)
@@ -107,6 +111,9 @@ static void mean_of_window(const qute_pool_window *window, const cmsis_nn_activa
     }
 }
 
+#define MEAN_OF_WINDOW mean_of_window
+#endif
+
 arm_cmsis_nn_status arm_avgpool_s8(const cmsis_nn_context *ctx,
                                    const cmsis_nn_pool_params *pool_params,
                                    const cmsis_nn_dims *input_dims,
@@ -116,5 +123,5 @@ arm_cmsis_nn_status arm_avgpool_s8(const cmsis_nn_context *ctx,
                                    int8_t *output_data)
 {
     (void)ctx;
-    return qute_pool(pool_params, input_dims, input_data, filter_dims, output_dims, output_data, mean_of_window);
+    return qute_pool(pool_params, input_dims, input_data, filter_dims, output_dims, output_data, MEAN_OF_WINDOW);
 }

@@ -1,6 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
 #include "qute_convolve.h"
+#if QUTE_MVE
+#include "qute_helium_product.h"
+#define CONVOLVE_1X1 qute_helium_convolve_1x1_s8
+#define CONVOLVE qute_helium_convolve_s8
+#else
+#define CONVOLVE_1X1 qute_convolve_1x1_s8
+#define CONVOLVE(columns, ...) qute_convolve_s8((int16_t *)(columns), __VA_ARGS__)
+#endif
 
 arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx,
                                             const cmsis_nn_conv_params *conv_params,
@@ -34,20 +42,20 @@ arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx,
     }
 #endif
     if (qute_is_pointwise(conv_params, input_dims, filter_dims)) {
-        qute_convolve_1x1_s8(conv_params, &channels, input_dims, input_data, filter_data, output_dims, output_data);
+        CONVOLVE_1X1(conv_params, &channels, input_dims, input_data, filter_data, output_dims, output_data);
         return ARM_CMSIS_NN_SUCCESS;
     }
     if (ctx->buf == NULL || groups * filter_dims->c != input_dims->c || output_dims->c % groups != 0) {
         return ARM_CMSIS_NN_ARG_ERROR;
     }
-    qute_convolve_s8((int16_t *)ctx->buf,
-                     conv_params,
-                     &channels,
-                     input_dims,
-                     input_data,
-                     filter_dims,
-                     filter_data,
-                     output_dims,
-                     output_data);
+    CONVOLVE(ctx->buf,
+             conv_params,
+             &channels,
+             input_dims,
+             input_data,
+             filter_dims,
+             filter_data,
+             output_dims,
+             output_data);
     return ARM_CMSIS_NN_SUCCESS;
 }

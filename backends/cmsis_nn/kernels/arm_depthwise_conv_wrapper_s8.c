@@ -3,6 +3,9 @@
 #include "qute_blocks.h"
 #include "qute_depthwise.h"
 #include "qute_scaling.h"
+#if QUTE_MVE
+#include "qute_helium_depthwise.h"
+#endif
 
 #if QUTE_DSP
 
@@ -90,6 +93,11 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
     if (input_dims->c * dw_conv_params->ch_mult != output_dims->c) {
         return ARM_CMSIS_NN_ARG_ERROR;
     }
+#if QUTE_MVE
+    if (ctx->buf == NULL && (dw_conv_params->ch_mult == 1 || qute_helium_depthwise_is_1(input_dims, output_dims))) {
+        return ARM_CMSIS_NN_ARG_ERROR;
+    }
+#endif
     call.params = dw_conv_params;
     call.quant = quant_params;
     call.input_dims = input_dims;
@@ -105,8 +113,18 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
 #endif
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
-        for (int32_t y = 0; y < output_dims->h; y++) {
-#if QUTE_DEPTHWISE_S8X4
+        int32_t y = 0;
+#if QUTE_MVE
+        if (qute_helium_depthwise_is_1(input_dims, output_dims)) {
+            qute_helium_depthwise_1_s8(&call, ctx->buf);
+            y = output_dims->h;
+        } else if (dw_conv_params->ch_mult == 1) {
+            qute_helium_depthwise_s8(&call, ctx->buf);
+            y = output_dims->h;
+        }
+#endif
+        for (; y < output_dims->h; y++) {
+#if QUTE_DEPTHWISE_S8X4 && !QUTE_MVE
             if (qute_depthwise_is_s8x4(dw_conv_params, input_dims)) {
                 qute_depthwise_row_s8x4(&call, y);
                 continue;

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
 #include "qute_scaling.h"
+#if QUTE_MVE
+#include "qute_helium_elementwise.h"
+#endif
 
-#if QUTE_DSP
+#if QUTE_DSP && !QUTE_MVE
 
 /* How an input is scaled: a positive multiplier and a right shift, on values below 2^30 after a left shift by one
  * more than the call says (see qute_scaling.h). In the order of reading. */
@@ -210,7 +213,15 @@ arm_cmsis_nn_status arm_elementwise_add_s8(const int8_t *input_1_vect,
                                            const int32_t out_activation_max,
                                            const int32_t block_size)
 {
-#if QUTE_DSP
+#if QUTE_MVE
+    const qute_helium_scale scale_1 = {input_1_offset, input_1_mult, input_1_shift};
+    const qute_helium_scale scale_2 = {input_2_offset, input_2_mult, input_2_shift};
+    const qute_helium_result result = {out_mult, out_shift, out_offset, out_activation_min, out_activation_max};
+    if (qute_helium_add_s8(
+            input_1_vect, &scale_1, input_2_vect, &scale_2, left_shift, &result, output, block_size)) {
+        return ARM_CMSIS_NN_SUCCESS;
+    }
+#elif QUTE_DSP
     /* An input that is halved comes second. */
     const int is_first_half = is_half(input_1_mult, input_1_shift, left_shift);
     const int has_half = is_first_half || is_half(input_2_mult, input_2_shift, left_shift);

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
 #include "qute_scaling.h"
+#if QUTE_MVE
+#include "qute_helium_elementwise.h"
+#endif
 
-#if QUTE_DSP
+#if QUTE_DSP && !QUTE_MVE
 
 typedef struct {
     uint32_t offset_pairs[2];
@@ -60,6 +63,10 @@ arm_cmsis_nn_status arm_elementwise_mul_s8(const int8_t *input_1_vect,
                                            const int32_t out_activation_max,
                                            const int32_t block_size)
 {
+#if QUTE_MVE
+    const qute_helium_result result = {out_mult, out_shift, out_offset, out_activation_min, out_activation_max};
+    qute_helium_mul_s8(input_1_vect, input_1_offset, input_2_vect, input_2_offset, &result, output, block_size);
+#else
 #if QUTE_DSP
     /* Zero points are int8, so that products are below 2^16. */
     if (input_1_offset >= -127 && input_1_offset <= 128 && input_2_offset >= -127 && input_2_offset <= 128 &&
@@ -87,5 +94,6 @@ arm_cmsis_nn_status arm_elementwise_mul_s8(const int8_t *input_1_vect,
         const int32_t value = qute_wrapping_add(requantize(product, out_mult, out_shift), out_offset);
         output[i] = (int8_t)qute_clamp(value, out_activation_min, out_activation_max);
     }
+#endif
     return ARM_CMSIS_NN_SUCCESS;
 }

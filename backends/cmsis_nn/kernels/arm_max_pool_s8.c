@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qute_pool.h"
+#if QUTE_MVE
+#include "qute_helium_pool.h"
+#define MAX_OF_WINDOW qute_helium_max_s8
+#else
 
 #if QUTE_DSP
 
@@ -63,6 +67,9 @@ static void max_of_window(const qute_pool_window *window, const cmsis_nn_activat
     }
 }
 
+#define MAX_OF_WINDOW max_of_window
+#endif
+
 arm_cmsis_nn_status arm_max_pool_s8(const cmsis_nn_context *ctx,
                                     const cmsis_nn_pool_params *pool_params,
                                     const cmsis_nn_dims *input_dims,
@@ -72,5 +79,5 @@ arm_cmsis_nn_status arm_max_pool_s8(const cmsis_nn_context *ctx,
                                     int8_t *output_data)
 {
     (void)ctx;
-    return qute_pool(pool_params, input_dims, input_data, filter_dims, output_dims, output_data, max_of_window);
+    return qute_pool(pool_params, input_dims, input_data, filter_dims, output_dims, output_data, MAX_OF_WINDOW);
 }

@@ -22,6 +22,17 @@
 #define QUTE_DSP 0
 #endif
 
+/* 1 where the kernels take their Helium path: on cores with vectors of integers, where qute_helium.h is there, which only
+ * projects for such cores have. Without optimisation its assembly would not find enough registers. */
+#if QUTE_DSP && defined(__ARM_FEATURE_MVE) && defined(__OPTIMIZE__) && defined(__has_include)
+#if __has_include("qute_helium.h")
+#define QUTE_MVE 1
+#endif
+#endif
+#ifndef QUTE_MVE
+#define QUTE_MVE 0
+#endif
+
 #if defined(__GNUC__)
 #define QUTE_INLINE static inline __attribute__((always_inline, unused))
 #if defined(__clang__)
