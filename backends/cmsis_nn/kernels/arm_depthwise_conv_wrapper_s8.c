@@ -13,7 +13,7 @@
 
 /* The first channels, in fours, if all of them have multipliers and biases in range and shifts of 1 to 16 to the right;
  * how many. A call may be for a single row of a map: the check must not cost more than the row. */
-QUTE_INLINE int32_t usual_channels(
+QUTE_NOINLINE int32_t usual_channels(
     const int32_t *multiplier, const int32_t *shift, const int32_t *bias, int32_t count, uint32_t half)
 {
     int32_t signs = 0;

@@ -216,9 +216,9 @@ arm_cmsis_nn_status arm_elementwise_add_s8(const int8_t *input_1_vect,
 #if QUTE_MVE
     const qute_helium_scale scale_1 = {input_1_offset, input_1_mult, input_1_shift};
     const qute_helium_scale scale_2 = {input_2_offset, input_2_mult, input_2_shift};
-    const qute_helium_result result = {out_mult, out_shift, out_offset, out_activation_min, out_activation_max};
+    const qute_helium_result requantized = {out_mult, out_shift, out_offset, out_activation_min, out_activation_max};
     if (qute_helium_add_s8(
-            input_1_vect, &scale_1, input_2_vect, &scale_2, left_shift, &result, output, block_size)) {
+            input_1_vect, &scale_1, input_2_vect, &scale_2, left_shift, &requantized, output, block_size)) {
         return ARM_CMSIS_NN_SUCCESS;
     }
 #elif QUTE_DSP
