@@ -47,6 +47,11 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
     if (input_dims->c * dw_conv_params->ch_mult != output_dims->c) {
         return ARM_CMSIS_NN_ARG_ERROR;
     }
+#if QUTE_MVE
+    if (ctx->buf == NULL && (dw_conv_params->ch_mult == 1 || qute_helium_depthwise_is_1(input_dims, output_dims))) {
+        return ARM_CMSIS_NN_ARG_ERROR;
+    }
+#endif
     call.params = dw_conv_params;
     call.quant = quant_params;
     call.input_dims = input_dims;
@@ -62,15 +67,18 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
 #endif
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
+        int32_t y = 0;
 #if QUTE_MVE
-        if (ctx->buf != NULL && qute_helium_depthwise_is_1(input_dims, output_dims)) {
+        if (qute_helium_depthwise_is_1(input_dims, output_dims)) {
             qute_helium_depthwise_1_s8(&call, ctx->buf);
-        } else if (ctx->buf != NULL && dw_conv_params->ch_mult == 1) {
+            y = output_dims->h;
+        } else if (dw_conv_params->ch_mult == 1) {
             qute_helium_depthwise_s8(&call, ctx->buf);
-        } else
+            y = output_dims->h;
+        }
 #endif
-        for (int32_t y = 0; y < output_dims->h; y++) {
-#if QUTE_DEPTHWISE_S8X4
+        for (; y < output_dims->h; y++) {
+#if QUTE_DEPTHWISE_S8X4 && !QUTE_MVE
             if (qute_depthwise_is_s8x4(dw_conv_params, input_dims)) {
                 qute_depthwise_row_s8x4(&call, y);
                 continue;

@@ -36,7 +36,8 @@ arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx,
                                             const cmsis_nn_dims *output_dims,
                                             int8_t *output_data);
 
-/* Bytes of scratch of arm_convolve_wrapper_s8: two int16 columns, or 0 for an unpadded 1x1 kernel. */
+/* Bytes of scratch of arm_convolve_wrapper_s8: two int16 columns (with Helium three windows, and a word a channel), or
+ * 0 for an unpadded 1x1 kernel. */
 int32_t arm_convolve_wrapper_s8_get_buffer_size(const cmsis_nn_conv_params *conv_params,
                                                 const cmsis_nn_dims *input_dims,
                                                 const cmsis_nn_dims *filter_dims,
@@ -56,7 +57,8 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
                                                   const cmsis_nn_dims *output_dims,
                                                   int8_t *output_data);
 
-/* 0: the bundled kernel needs no scratch. */
+/* Bytes of scratch of arm_depthwise_conv_wrapper_s8: see qute_depthwise_scratch; with Helium, three words a channel and
+ * a word a tap. */
 int32_t arm_depthwise_conv_wrapper_s8_get_buffer_size(const cmsis_nn_dw_conv_params *dw_conv_params,
                                                       const cmsis_nn_dims *input_dims,
                                                       const cmsis_nn_dims *filter_dims,
