@@ -13,7 +13,8 @@
 
 #define LANES 16
 
-/* What 16 channels are computed with: channel 4 i + k is lane i of vector k. */
+/* What 16 channels are computed with: channel 4 i + k is lane i of vector k. Blocks follow each other; where 16 do not
+ * divide the channels, the last block has channels of the one before it once more. */
 typedef struct {
     int32_t base[4][4];
     int32_t multiplier[4][4];
@@ -33,6 +34,12 @@ typedef struct {
 typedef struct {
     int32x4_t of[4];
 } lane_sums;
+
+/* The first channel of the block that would begin at `first`. */
+QUTE_INLINE int32_t first_channel(int32_t first, int32_t channels)
+{
+    return first + LANES <= channels || channels < LANES ? first : channels - LANES;
+}
 
 /* Widens the products of even and odd channels in q6 and q7 and adds them to the sums in q0 to q3. */
 #define ADD_PRODUCTS                                                                                                   \
@@ -131,13 +138,14 @@ QUTE_INLINE int8x16_t narrowed(const lane_sums *values, int32_t offset)
     return vqmovntq_s16(vqmovnbq_s16(vreinterpretq_s8_s16(even), even), odd);
 }
 
-/* All whole blocks of a pixel, if all shifts are to the right. After a right shift values have 30 bits or less: neither
- * the offset nor narrowing to 16 bits before it can change what is clamped to 8. */
+/* All blocks of a pixel of at least 16 channels, if all shifts are to the right. After a right shift values have 30
+ * bits or less: neither the offset nor narrowing to 16 bits before it can change what is clamped to 8. */
 QUTE_NOINLINE void put_blocks(const depthwise *d, int32_t channels, int8_t *output)
 {
     const cmsis_nn_dw_conv_params *params = d->call->params;
     const block *with = d->blocks;
-    for (int32_t channel = 0; channel < channels; channel += LANES) {
+    for (int32_t first = 0; first < channels; first += LANES) {
+        const int32_t channel = first_channel(first, channels);
         lane_sums sums = multiply_whole(d, with, channel);
         int8x16_t bytes;
         for (int32_t k = 0; k < 4; k++) {
@@ -150,20 +158,24 @@ QUTE_NOINLINE void put_blocks(const depthwise *d, int32_t channels, int8_t *outp
     }
 }
 
-/* Up to sixteen channels with any shifts. */
-QUTE_NOINLINE void put_lanes(const depthwise *d, int32_t channel, int32_t channels, int8_t *output)
+/* The same of any number of channels with any shifts. */
+QUTE_NOINLINE void put_lanes(const depthwise *d, int32_t channels, int8_t *output)
 {
-    const block *with = d->blocks + channel / LANES;
     const cmsis_nn_dw_conv_params *params = d->call->params;
+    const block *with = d->blocks;
     const mve_pred16_t lanes = vctp8q((uint32_t)channels);
-    lane_sums sums = multiply_lanes(d, with, channel, lanes);
-    for (int32_t k = 0; k < 4; k++) {
-        const int32x4_t value = qute_helium_requantize(
-            sums.of[k], vldrwq_s32(with->multiplier[k]), vldrwq_s32(with->shift[k]));
-        sums.of[k] =
-            qute_helium_output(value, params->output_offset, params->activation.min, params->activation.max);
+    for (int32_t first = 0; first < channels; first += LANES) {
+        const int32_t channel = first_channel(first, channels);
+        lane_sums sums = multiply_lanes(d, with, channel, lanes);
+        for (int32_t k = 0; k < 4; k++) {
+            const int32x4_t value = qute_helium_requantize(
+                sums.of[k], vldrwq_s32(with->multiplier[k]), vldrwq_s32(with->shift[k]));
+            sums.of[k] =
+                qute_helium_output(value, params->output_offset, params->activation.min, params->activation.max);
+        }
+        vstrbq_p_s8(output + channel, narrowed(&sums, 0), lanes);
+        with++;
     }
-    vstrbq_p_s8(output + channel, narrowed(&sums, 0), lanes);
 }
 
 /* The table for output column `out_x`; `y` is the map's row at the first tap. */
@@ -173,14 +185,20 @@ QUTE_NOINLINE void find_taps(const depthwise *d, int32_t y, int32_t out_x)
     const cmsis_nn_dims *input = call->input_dims;
     const cmsis_nn_tile dilation = call->params->dilation;
     const int32_t x = out_x * call->params->stride.w - call->params->padding.w;
+    const int32_t step = dilation.w * input->c;
+    const int8_t *row = call->input + (y * input->w + x) * input->c;
     const int8_t **tap = d->taps;
     for (int32_t ky = 0; ky < call->filter_dims->h; ky++) {
-        const int32_t row = y + ky * dilation.h;
+        /* As unsigned numbers, those below 0 are too large as well. */
+        const uint32_t width = (uint32_t)(y + ky * dilation.h) < (uint32_t)input->h ? (uint32_t)input->w : 0;
+        const int8_t *pixel = row;
+        int32_t column = x;
         for (int32_t kx = 0; kx < call->filter_dims->w; kx++) {
-            const int32_t column = x + kx * dilation.w;
-            const int is_inside = row >= 0 && row < input->h && column >= 0 && column < input->w;
-            *tap++ = is_inside ? call->input + (row * input->w + column) * input->c : d->zero_points;
+            *tap++ = (uint32_t)column < width ? pixel : d->zero_points;
+            pixel += step;
+            column += dilation.w;
         }
+        row += dilation.h * input->w * input->c;
     }
 }
 
@@ -208,8 +226,6 @@ static void compute_map(const depthwise *d, int shifts_right)
     const int32_t channels = input->c;
     const int32_t last_x = input->w - 1 - (filter->w - 1) * params->dilation.w;
     const int32_t last_y = input->h - 1 - (filter->h - 1) * params->dilation.h;
-    /* Channels in whole blocks. */
-    const int32_t whole = shifts_right ? channels / LANES * LANES : 0;
     int8_t *output = call->output;
 
     for (int32_t out_y = 0; out_y < call->output_dims->h; out_y++) {
@@ -226,24 +242,24 @@ static void compute_map(const depthwise *d, int shifts_right)
             }
             was_inside = is_inside;
             x += params->stride.w;
-            put_blocks(d, whole, output);
-            for (int32_t channel = whole; channel < channels; channel += LANES) {
-                put_lanes(d, channel, channels - channel < LANES ? channels - channel : LANES, output);
+            if (shifts_right && channels >= LANES) {
+                put_blocks(d, channels, output);
+            } else {
+                put_lanes(d, channels, output);
             }
             output += channels;
         }
     }
 }
 
-/* The parameters in the order of the lanes. Sums begin at the bias and the input offset times the sum of the filter. */
-static void fill_blocks(const qute_depthwise *call, int32_t tap_count, block *blocks)
+/* The parameters of a block. Sums begin at the bias and the input offset times the sum of the filter. */
+static void fill_block(const qute_depthwise *call, int32_t tap_count, int32_t first, block *to)
 {
     const int32_t channels = call->input_dims->c;
     const uint32x4_t rows = vidupq_n_u32(0, 4);
-    for (int32_t channel = 0; channel < channels; channel += 4) {
+    for (int32_t lane = 0; lane < 4 && first + 4 * lane < channels; lane++) {
+        const int32_t channel = first + 4 * lane;
         const mve_pred16_t lanes = vctp32q((uint32_t)(channels - channel));
-        const int32_t lane = channel / 4 % 4;
-        block *const to = blocks + channel / LANES;
         const int8_t *weight = call->filter + channel;
         int32x4_t sum = vdupq_n_s32(0);
         for (int32_t tap = 0; tap < tap_count; tap++) {
@@ -287,7 +303,9 @@ void qute_helium_depthwise_s8(const qute_depthwise *call, void *scratch)
     const int is_small = smallest(call->filter, tap_count * channels) > INT8_MIN;
     const depthwise d = {call, blocks, taps, zero_points, tap_count, is_small ? tap_count / 2 : 0};
 
-    fill_blocks(call, tap_count, blocks);
+    for (int32_t first = 0; first < channels; first += LANES) {
+        fill_block(call, tap_count, first_channel(first, channels), blocks + first / LANES);
+    }
     (void)qute_helium_fill_s8(zero_points, -call->params->input_offset, channels);
     compute_map(&d, qute_helium_shifts_right(call->quant->shift, channels));
 }

@@ -43,7 +43,19 @@ typedef struct {
     int32x4_t odd;
 } lane_sums;
 
-static lane_sums sum_of_window(const qute_pool_window *window, int32_t channel)
+/* Of a window whose sums an int16 holds, of eight channels that are all there. */
+QUTE_INLINE lane_sums sum_of_small_window(const qute_pool_window *window, const int8_t *row)
+{
+    int16x8_t sum = vdupq_n_s16(0);
+    for (int32_t y = window->rows; y > 0; y--) {
+        sum = sum_of_row(row, window->channels, window->columns, sum);
+        row += window->row_pitch;
+    }
+    return (lane_sums){vmovlbq_s16(sum), vmovltq_s16(sum)};
+}
+
+/* Of any window. */
+QUTE_NOINLINE lane_sums sum_of_window(const qute_pool_window *window, int32_t channel)
 {
     const int32_t step = window->channels;
     const int32_t channels = window->channels - channel;
@@ -104,7 +116,9 @@ void qute_helium_mean_s8(const qute_pool_window *window, const cmsis_nn_activati
     const int16x8_t low = vdupq_n_s16((int16_t)activation->min);
     const int16x8_t high = vdupq_n_s16((int16_t)activation->max);
     for (int32_t channel = 0; channel < window->channels; channel += 8) {
-        const lane_sums sums = sum_of_window(window, channel);
+        const int is_small = count <= MAX_PIXELS_IN_S16 && window->channels - channel >= 8;
+        const lane_sums sums = is_small ? sum_of_small_window(window, window->input + channel)
+                                        : sum_of_window(window, channel);
         const int32x4_t even = is_product ? mean(sums.even, count, reciprocal) : divided_mean(sums.even, count);
         const int32x4_t odd = is_product ? mean(sums.odd, count, reciprocal) : divided_mean(sums.odd, count);
         const int16x8_t values = vmovntq_s32(vmovnbq_s32(low, even), odd);
