@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +12,26 @@ import typer
 from qutec.errors import UsageError
 from qutec.targets import parse_size
 
-__all__ = ["ExitThreshold", "ExitsName", "confidences", "pinned_offsets"]
+__all__ = [
+    "AsJson",
+    "CmsisNN",
+    "ExitThreshold",
+    "ExitsName",
+    "confidences",
+    "listed_names",
+    "pinned_offsets",
+    "print_json",
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+CmsisNN = Annotated[
+    Path | None,
+    typer.Option(
+        "--cmsis-nn",
+        envvar="CMSIS_NN_PATH",
+        help="Link Arm's CMSIS-NN from this folder, not the bundled kernels.",
+    ),
+]
 
 ExitThreshold = Annotated[
     str | None,
@@ -53,3 +74,13 @@ def confidences(given: str | None) -> list[float] | None:
         return [float(text) for text in given.split(",")]
     except ValueError as error:
         raise UsageError(f"--exit-threshold {given!r} is not a number, or numbers with commas") from error
+
+
+def listed_names(given: str | None) -> list[str] | None:
+    """Names with commas between them."""
+    return None if given is None else [name.strip() for name in given.split(",") if name.strip()]
+
+
+def print_json(data: object) -> None:
+    """All that a command prints with --json."""
+    print(json.dumps(data, indent=1))

@@ -28,16 +28,9 @@ from qutec.backends.cmsis_nn.shared_project import check_names, emit_shared_proj
 from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.build import NETWORK_FOLDER, Build, save_files
 from qutec.calibrate import CalibrationMethod
-from qutec.compiler import (
-    CompileOptions,
-    LoweredNetwork,
-    example_sample,
-    finish,
-    lower_network,
-    plan_network_of,
-)
 from qutec.errors import DoesNotFitError, QutecError, UsageError
 from qutec.exits import ExitChoice, ExitOptions
+from qutec.finish import example_sample, finish
 from qutec.load import ModelSource
 from qutec.optimize import Optimize
 from qutec.planner import DEFAULT_PLAN_SECONDS, Goal, PlannedNetwork
@@ -52,6 +45,7 @@ from qutec.report import (
     shared_report_html,
     shared_report_text,
 )
+from qutec.stages import CompileOptions, LoweredNetwork, lower_network, plan_network_of
 from qutec.targets import parse_size
 from qutec.targets import target as find_target
 

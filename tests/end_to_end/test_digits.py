@@ -14,9 +14,9 @@ from benchmarks._accuracy import run_original
 from benchmarks._networks import DIGITS
 from models.digits import VIEWS
 from qutec import Build
-from qutec.compiler import ExitChoice
 from qutec.errors import DoesNotFitError
 from qutec.executions import verify_build
+from qutec.exits import ExitChoice
 from qutec.simulate import build_host, build_image, run_image, run_many
 from tests.end_to_end.compiled import Executions, require
 
