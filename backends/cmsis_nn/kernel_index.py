@@ -153,8 +153,8 @@ def kernel_files(
 ) -> list[str]:
     """Names, sorted, of the sources and headers that the calls need to compile and link; see `kernel_path`.
 
-    Those for Helium are left out where `core` has none; None is any core. What a core with Helium gets
-    compiles without it too, for a host.
+    Those for Helium are left out where `core` has none (None is any core), and in the small set. What a core
+    with Helium gets compiles without it too, for a host.
 
     The two public headers are always among them. `Fill` is memset, `ExitCheck` a
     comparison: they need none. The accuracy-drop monitor goes with every network that has an uncertainty, for
@@ -162,7 +162,8 @@ def kernel_files(
     """
     sources = {name for call in calls for name in _sources(call, kernels)}
     names = _with_includes((*_PUBLIC_HEADERS, *sources), lambda name: kernel_path(name, kernels))
-    return sorted(name for name in names if core is None or core.mve or not name.startswith(_HELIUM))
+    has_helium = (core is None or core.mve) and kernels is KernelSet.FAST
+    return sorted(name for name in names if has_helium or not name.startswith(_HELIUM))
 
 
 def own_sources(folder: Path) -> list[str]:

@@ -240,7 +240,7 @@ def run_near(
     scratch = [scratch_bytes(call, core) for call in program.calls]
     plan = _plan(program, scratch, distances)
     inputs = random_inputs(program, seed=len(calls))
-    _emit(program, plan, scratch, inputs, folder)
+    _emit(program, plan, scratch, inputs, KernelSet.FAST, folder)
     image = build_image(folder, core, compiler="gcc", cmsis_nn=cmsis_nn)
     outputs = run_many(image, [[values[0] for values in inputs]], sram_bytes=None, emulator="qemu")[0]
     wanted = run_program(program, inputs)
