@@ -18,11 +18,15 @@ from qutec.targets import Target, target, target_names
 
 __all__ = ["boards", "other_options"]
 
+_PLAN_SECONDS = 0.5
+"""The planner's search for each way that is tried: there are many, and whoever is told of them is waiting."""
+
 
 def other_options(
     network: LoweredNetwork, options: CompileOptions, sram_budget: int | None, flash_budget: int | None
 ) -> Iterator[Variant]:
     """Options that may make the network smaller, for a network that does not fit."""
+    options = _quick(options)
 
     def compiled(network: LoweredNetwork, options: CompileOptions) -> Report:
         plan = plan_within(network.program, options, sram_budget)
@@ -50,6 +54,10 @@ def other_options(
         yield "--exits final", lambda: compiled(final, options)
 
 
+def _quick(options: CompileOptions) -> CompileOptions:
+    return replace(options, plan_seconds=min(options.plan_seconds, _PLAN_SECONDS))
+
+
 def _streamed(network: LoweredNetwork, options: CompileOptions) -> tuple[LoweredNetwork, CompileOptions]:
     """The network with its input handed in by rows. Raises UnsupportedModelError where that cannot be."""
     options = replace(options, stream_input=True)
@@ -59,6 +67,7 @@ def _streamed(network: LoweredNetwork, options: CompileOptions) -> tuple[Lowered
 
 def boards(network: LoweredNetwork, options: CompileOptions) -> Iterator[Variant]:
     """The network on boards, those with the least SRAM first."""
+    options = _quick(options)
     known = (target(name) for name in target_names())
     for board in sorted((b for b in known if b.sram_bytes), key=lambda b: (b.sram_bytes, b.flash_bytes)):
 
