@@ -85,7 +85,7 @@ def test_the_input_takes_no_arena_and_only_the_rows_needed_are_held(seed: int) -
         if stage.windows[0].buffer == taken.output.buffer
     )
     assert window <= held < taken.rows or held == 1
-    # Rows that are handed in need a place of their own, where an input in the arena dies under what is made of it.
+    # Rows that are handed in need a place of their own; an input in the arena dies under what is made of it.
     assert without.plan.arena_bytes <= with_input.plan.arena_bytes + 16 + held * taken.row_bytes
 
 
