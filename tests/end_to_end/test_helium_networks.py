@@ -13,7 +13,7 @@ from tests.end_to_end.compiled import Executions, compiled, require, samples_of,
 
 CORE = "cortex-m55"
 INSTRUCTIONS = {
-    # A quarter of what the first takes on a Cortex-M4 (docs/results.md); what docs/helium.md says of the second.
+    # A quarter of what it takes on a Cortex-M4 (docs/results.md); docs/helium.md.
     "mlperf_resnet8_ic_int8_qdq_b1": 13_876_040 // 4,
     "mlperf_dscnn_kws_int8_qdq_b1": 1_150_000,
 }
