@@ -188,8 +188,9 @@ def compile_command(
     on_device = target != ONNX_RUNTIME
     if share_arena and not on_device:
         raise UsageError(f"--share-arena is for microcontrollers, not for --target {target}")
-    if share_arena and pin:
-        raise UsageError("--pin is for one network, not for --share-arena")
+    for flag, is_given in (("--pin", pin), ("--stream-input", stream_input)):
+        if share_arena and is_given:
+            raise UsageError(f"{flag} is for one network, not for --share-arena")
     samples = _calibration(calibration, share_arena)
     refuse(measuring if on_device else {**device, **given(verify=verify or None)}, target)
     common = {

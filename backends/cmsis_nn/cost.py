@@ -169,7 +169,7 @@ def shared_code_bytes(costs: Sequence[CodeCost]) -> int:
 def _call_bytes(call: Call, table: dict[str, int]) -> int:
     own = sum(table[type(one).__name__] for one in _kernel_calls([call]))
     if isinstance(call, RowRegion):
-        own += _REGION_CODE_BYTES + _ROW_CODE_BYTES * len(call.calls)
+        own += _region_code(call)
     return own
 
 

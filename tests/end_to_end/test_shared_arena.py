@@ -190,6 +190,9 @@ def test_command_line_says_how_several_models_may_belong_together() -> None:
     assert "two models or more" in one_error(command("compile", MODEL, "--share-arena"), USAGE)
     assert "--names" in one_error(command(*TWO, "--share-arena"), USAGE)
     assert "--share-arena" in one_error(command(*TWO, "--ensemble", "--names", "a,b"), USAGE)
+    for option in (("--pin", "image=0"), ("--stream-input",)):
+        ended = command(*TWO, "--share-arena", "--names", "a,b", *option)
+        assert option[0] in one_error(ended, USAGE)
     runtime = (*TWO, "--share-arena", "--names", "a,b", "--target", "onnxruntime")
     assert "microcontrollers" in one_error(command(*runtime), USAGE)
     twice = ("compile", MODEL, "--calibration", "random", "--calibration", "random")
