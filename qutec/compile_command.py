@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +22,7 @@ from qutec.command_options import (
 )
 from qutec.dispatch import ONNX_RUNTIME
 from qutec.errors import UsageError
+from qutec.optimize import Optimize
 from qutec.profile_options import (
     Batch,
     DataFile,
@@ -42,14 +42,6 @@ if TYPE_CHECKING:
     from qutec.shared import SharedBuild
 
 __all__ = ["compile_command"]
-
-
-class GoalName(StrEnum):
-    """What `qutec compile` makes the code good at."""
-
-    SPEED = "speed"
-    SRAM = "sram"
-    FLASH = "flash"
 
 
 Models = Annotated[
@@ -121,7 +113,7 @@ def compile_command(
         float, typer.Option(help="Divides the logits of the exits (temperature scaling); folded, so free.")
     ] = 1.0,
     optimize: Annotated[
-        GoalName | None,
+        Optimize | None,
         typer.Option(
             help="speed: the fastest plan that fits; sram: the smallest arena, layers row by row; flash: the "
             "smallest kernels."

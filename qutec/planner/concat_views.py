@@ -12,10 +12,10 @@ tries both.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from itertools import accumulate
-from typing import Any
 
+from qutec.planner.retarget import retargeted
 from qutec.program import (
     Add,
     AvgPool2D,
@@ -58,14 +58,6 @@ _INT8_CALLS = (
 """Calls that see bytes only, so that a tensor may begin at any address."""
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a buffer becomes part of another."""
-
-    buffer: str
-    offset: int
-
-
 def with_concat_views(program: Program, scratch: Sequence[int]) -> tuple[Program, tuple[int, ...]]:
     """The program without the concatenations that need no call, and the scratch of its calls.
 
@@ -82,13 +74,13 @@ def with_concat_views(program: Program, scratch: Sequence[int]) -> tuple[Program
     return program, tuple(scratch)
 
 
-def _places(program: Program, concat: Concat) -> dict[str, _Place]:
+def _places(program: Program, concat: Concat) -> dict[str, Tensor]:
     """The place of each joined buffer in the result; nothing where one of them cannot have it."""
     if concat.outer != 1:
         return {}
     starts = accumulate(concat.inner, initial=concat.output.offset)
     places = {
-        tensor.buffer: _Place(concat.output.buffer, start)
+        tensor.buffer: Tensor(concat.output.buffer, start)
         for tensor, start in zip(concat.inputs, starts, strict=False)
     }
     whole = all(
@@ -108,17 +100,10 @@ def _places(program: Program, concat: Concat) -> dict[str, _Place]:
     return places
 
 
-def _moved(call: Call, places: Mapping[str, _Place]) -> Call:
-    def moved(tensor: Tensor) -> Tensor:
+def _moved(call: Call, places: Mapping[str, Tensor]) -> Call:
+    def moved(_: Call, tensor: Tensor) -> Tensor:
         place = places.get(tensor.buffer)
         return tensor if place is None else Tensor(place.buffer, place.offset + tensor.offset)
 
-    changes: dict[str, Any] = {}
-    for field in fields(call):
-        value = getattr(call, field.name)
-        if isinstance(value, Tensor):
-            changes[field.name] = moved(value)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
-            changes[field.name] = tuple(map(moved, value))
     touched = {tensor.buffer for tensor in (*call.reads, *call.writes)}
-    return replace(call, **changes) if touched & set(places) else call
+    return retargeted(call, moved) if touched & set(places) else call

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 from qutec.planner.arena import Solution, solve
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Flow, Sharing, build_flow
 from qutec.planner.plan import Alignment
-from qutec.program import Buffer, BufferKind, Call, Move, Program, RowRegion, Tensor
+from qutec.planner.retarget import retargeted
+from qutec.program import Buffer, BufferKind, Call, Move, Program, Tensor
 from qutec.targets import Core
 
 __all__ = ["Candidate", "Solver", "move_bytes"]
@@ -142,21 +142,9 @@ def _with_moves(
 def _reading(call: Call, new_name: dict[str, str]) -> Call:
     """The call with the inputs that have a new name read from there."""
 
-    def renamed(tensor: Tensor) -> Tensor:
+    def renamed(by: Call, tensor: Tensor) -> Tensor:
+        if any(tensor is written for written in by.writes):
+            return tensor
         return replace(tensor, buffer=new_name.get(tensor.buffer, tensor.buffer))
 
-    if not new_name:
-        return call
-    if isinstance(call, RowRegion):
-        inner = tuple(_reading(one, new_name) for one in call.calls)
-        return replace(call, calls=inner)  # type: ignore[arg-type]
-    changes: dict[str, Any] = {}
-    for field in fields(call):
-        value = getattr(call, field.name)
-        if any(value is tensor for tensor in call.writes):
-            continue
-        if isinstance(value, Tensor):
-            changes[field.name] = renamed(value)
-        elif isinstance(value, tuple) and value and isinstance(value[0], Tensor):
-            changes[field.name] = tuple(map(renamed, value))
-    return replace(call, **changes)
+    return retargeted(call, renamed) if new_name else call
