@@ -23,6 +23,7 @@ from qutec.errors import UsageError
 from qutec.ports import PortInfo
 from qutec.program import Int8Array, StoredArray
 from qutec.quantize import Calibration
+from qutec.report import Report, SharedReport
 from qutec.shared import Calibrations, SharedBuild, calibrations
 from qutec.simulate import Compiler, Emulation, Emulator, build_host, build_image, run_image, run_many
 from qutec.simulate.turns import build_turns, run_in_turn
@@ -172,9 +173,7 @@ def verify_build(
         executions: dict[str, Execution] = {}
         for library in [None, cmsis_nn] if cmsis_nn is not None else [None]:
             suffix = " with Arm's CMSIS-NN" if library else ""
-            needed = report.sram_bytes if library is None else report.sram_arm_bytes
-            # Arm's kernels may want more than there is on the target; the report says so.
-            sram = max(report.sram_budget_bytes or needed, needed)
+            sram = _sram_bytes(report, library)
             executions[f"host C{suffix}"] = partial(_host_outputs, build, project, library, samples)
             executions[f"{core.name} in {emulator}{suffix}"] = partial(
                 _emulated_outputs, build, project, library, samples, sram, emulator
@@ -204,8 +203,7 @@ def verify_shared_build(
         project = build.save(Path(folder) / "networks")
         for library in libraries:
             suffix = " with Arm's CMSIS-NN" if library else ""
-            needed = build.report.sram_bytes if library is None else build.report.sram_arm_bytes
-            sram = max(build.report.sram_budget_bytes or needed, needed)
+            sram = _sram_bytes(build.report, library)
             turns = None if target.core.mve else _turns(build, stored, project, target.core, library, sram)
             for number, (prefix, one) in enumerate(build.networks.items()):
                 own = project / NETWORK_FOLDER / prefix
@@ -226,6 +224,12 @@ def verify_shared_build(
             how = "each alone in qemu" if turns is None else f"in turn on {sram:,} bytes of SRAM in unicorn"
             said.append(f"host C{suffix} = {target.core.name} {how}{suffix}")
     return f"{len(build.networks)} networks, {_SAMPLES} inputs each: reference = {' = '.join(said)}"
+
+
+def _sram_bytes(report: Report | SharedReport, cmsis_nn: Path | None) -> int:
+    """What was compiled for, or what is needed where Arm's kernels want more; the report says so."""
+    needed = report.sram_bytes if cmsis_nn is None else report.sram_arm_bytes
+    return max(report.sram_budget_bytes or needed, needed)
 
 
 def _turns(

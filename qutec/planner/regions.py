@@ -21,7 +21,6 @@ __all__ = [
     "Segment",
     "row_region",
     "segments",
-    "with_regions",
     "with_segments",
 ]
 
@@ -182,18 +181,6 @@ def _cost(region: RowRegion) -> float:
         held = schedule.held.get(stage.call.output.buffer)
         moved += (held.rows - 1) * stage.row_bytes * stage.rows if held is not None else 0
     return _CALL_COST * calls + _MOVE_COST * moved
-
-
-def with_regions(
-    program: Program, scratch: Sequence[int], regions: Sequence[tuple[int, int]]
-) -> tuple[Program, tuple[int, ...]]:
-    """The program with these ranges of calls as regions, and the scratch of its calls."""
-    path: list[Segment] = []
-    for first, end in regions:
-        found = row_region(program, scratch, first, end)
-        assert found is not None
-        path.append(Segment(first, end, *found, 0, 0.0))
-    return with_segments(program, scratch, path)
 
 
 def with_segments(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qutec.planner.regions import Segment, segments
+from qutec.planner.regions import Segment, row_region, segments, with_segments
 from qutec.program import Program
 
 
@@ -50,3 +50,15 @@ def _best(segments: Sequence[Segment], end: int, key: Callable[[Segment], tuple[
         if segment.end not in best or value < best[segment.end][0]:
             best[segment.end] = (value, (*path, segment))
     return Segmentation(best[end][1])
+
+
+def with_regions(
+    program: Program, scratch: Sequence[int], regions: Sequence[tuple[int, int]]
+) -> tuple[Program, tuple[int, ...]]:
+    """The program with these ranges of calls as regions, and the scratch of its calls."""
+    path: list[Segment] = []
+    for first, end in regions:
+        found = row_region(program, scratch, first, end)
+        assert found is not None
+        path.append(Segment(first, end, *found, 0, 0.0))
+    return with_segments(program, scratch, path)

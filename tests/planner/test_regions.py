@@ -12,7 +12,6 @@ from qutec.backends.cmsis_nn import prepare
 from qutec.load import load
 from qutec.lower import lower
 from qutec.planner import Goal, plan_network, validate_plan
-from qutec.planner.regions import with_regions
 from qutec.program import Add, AvgPool2D, Program, RowRegion
 from qutec.program.row_layout import best_turns, row_layout
 from qutec.program.row_schedule import row_schedule
@@ -21,7 +20,7 @@ from qutec.reference import run_program
 from tests.end_to_end.compiled import require
 from tests.passes.exit_networks import Network
 from tests.planner.generated import CORE, host_outputs, inputs_of, scratch_of
-from tests.planner.segmentation import smallest_regions
+from tests.planner.segmentation import smallest_regions, with_regions
 
 
 def random_network(seed: int) -> Program:

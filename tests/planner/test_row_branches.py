@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from qutec.planner import Goal, PlannedNetwork, plan_network, validate_plan
-from qutec.planner.regions import with_regions
 from qutec.program import HeadFeatures, Program, RowRegion
 from qutec.program.row_layout import row_layout
 from qutec.reference import run_program
@@ -24,7 +23,7 @@ from tests.planner.generated import (
     longest_region,
     scratch_of,
 )
-from tests.planner.segmentation import smallest_regions
+from tests.planner.segmentation import smallest_regions, with_regions
 
 
 def in_one_region(program: Program) -> PlannedNetwork:

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from qutec.planner import PlanError, plan_network, validate_plan
-from qutec.planner.regions import row_region, with_regions
+from qutec.planner.regions import row_region
 from qutec.planner.validate_rows import validate_rows
 from qutec.program import Program, RowRegion
 from qutec.program.row_layout import RowLayout, row_layout
 from tests.planner.branching import branching_network
 from tests.planner.generated import CORE, longest_region, scratch_of
+from tests.planner.segmentation import with_regions
 
 
 def whole_region(program: Program) -> RowRegion:

@@ -189,14 +189,6 @@ QUTE_INLINE int32_t qute_smlatt(uint32_t a, uint32_t b, int32_t sum)
     return result;
 }
 
-/* sum + a.low * b.high */
-QUTE_INLINE int32_t qute_smlabt(uint32_t a, uint32_t b, int32_t sum)
-{
-    int32_t result;
-    __asm__("smlabt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
-    return result;
-}
-
 /* sum + a.high * b.low */
 QUTE_INLINE int32_t qute_smlatb(uint32_t a, uint32_t b, int32_t sum)
 {
