@@ -4,10 +4,10 @@
     python -m benchmarks.row_cost resnet8         those whose name contains this
     python -m benchmarks.row_cost --markdown --json build/row_cost.json
 
-Each network is compiled twice for a Cortex-M4, as the fastest of the plans that need least layer by layer and with
-`optimize="sram"`; what is run and compared before anything is counted: `benchmarks._measure`. Two QUTE heads are
-attached to the float network, untrained and calibrated on noise: costs do not depend on their weights. Networks
-come from the folder that `benchmarks._networks` names.
+Each network is compiled twice for a Cortex-M4, as the fastest of the plans that need least layer by layer
+and with `optimize="sram"`; what is run and compared before anything is counted: `benchmarks._measure`. Two
+QUTE heads are attached to the float network, untrained and calibrated on noise: costs do not depend on their
+weights. Networks come from the folder that `benchmarks._networks` names.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class Case:
     @property
     def name(self) -> str:
         """What it is in a table."""
-        heads = {None: "", "none": f", {_HEADS} linear heads", "relu": f", {_HEADS} ReLU heads"}[self.attached]
+        heads = ""
+        if self.attached is not None:
+            heads = f", {_HEADS} {'linear' if self.attached == 'none' else 'ReLU'} heads"
         exits = f", --exits {self.exits}" if self.exits == "ensemble" else ""
         return self.file + heads + exits
 
