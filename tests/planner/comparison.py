@@ -15,6 +15,7 @@ from qutec.planner.concat_views import with_concat_views
 from qutec.planner.flow import Sharing
 from qutec.planner.moves import Solver
 from qutec.planner.regions import Segment, segments, with_segments
+from qutec.planner.schedule import best_order
 from qutec.program import Move, Program, RowRegion
 from tests.planner.brute_force import GRANULE, joined_in_place, smallest_arena, with_any_moves
 from tests.planner.random_graphs import features, random_graph, random_maps
@@ -107,7 +108,7 @@ def _effort() -> Effort:
 def _with_any_regions(net: Program, scratch: Sequence[int]) -> Iterator[tuple[Program, list[int]]]:
     """Every choice of regions and moves, cheap to look at first."""
     for joined, sizes in (net, scratch), joined_in_place(net, scratch):
-        order = _SOLVER.solved(joined, sizes, _effort()).solution.order
+        order = best_order(_SOLVER.flow(joined, sizes), _effort()).calls
         ordered = replace(joined, calls=tuple(joined.calls[i] for i in order))
         sizes = [sizes[i] for i in order]
         for path in partitions(segments(ordered, sizes), 0, len(ordered.calls)):

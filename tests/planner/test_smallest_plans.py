@@ -12,7 +12,7 @@ from qutec.planner import Alignment, Goal, PinError, plan_network, plan_program
 from qutec.program import Program
 from tests.planner.brute_force import joined_in_place, smallest_arena
 from tests.planner.comparison import Comparison, moves, overlap, whole_buffers
-from tests.planner.programs import add, dense, lookup, pool, program
+from tests.planner.programs import add, concat, dense, lookup, pool, program
 from tests.planner.random_graphs import random_graph
 
 GRAPHS = 40
@@ -96,6 +96,15 @@ def test_chain_drifts_to_the_start_of_the_arena_unless_it_is_moved() -> None:
     smallest = plan_network(net, [0] * 6, goal=Goal.SRAM)
     assert smallest.plan.arena_bytes == 256 + 32
     assert smallest.plan.optimal
+
+
+def test_a_buffer_that_only_ends_under_its_reader_is_moved_as_well() -> None:
+    """The concatenation writes over what it has copied: its first input has to lie high, and is made low."""
+    calls = [pool("x", "t", 3, 4), pool("t", "u", 3, 4), concat(("u", "x"), "y", 3, (4, 4))]
+    net = program(calls, {"x": 12, "t": 12, "u": 12, "y": 24})
+    smallest = plan_network(net, [4, 4, 0], alignment=Alignment(4, 4, 4), goal=Goal.SRAM)
+    assert smallest.plan.arena_bytes == 36
+    assert plan_network(net, [4, 4, 0], alignment=Alignment(4, 4, 4)).plan.arena_bytes == 40
 
 
 def test_no_more_moves_are_made_than_the_limit_asks_for() -> None:
