@@ -44,8 +44,8 @@ th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: h
   th, td { padding: .3rem .25rem } th { white-space: normal }
   th:first-child, td:first-child { max-width: 6.5rem } .bar { min-width: 4.5rem } }
 @media print { body { max-width: none; padding: 0 } .scroll { overflow: visible; background: none }
-  table { font-size: .75rem } th, td { padding: .15rem .3rem }
-  th:first-child, td:first-child { max-width: 14rem } .bar { min-width: 5rem }
+  table { font-size: .7rem } th, td { padding: .15rem .25rem }
+  th:first-child, td:first-child { max-width: 11rem } .bar { min-width: 4rem }
   tr, svg, dl > div { break-inside: avoid } h2 { break-after: avoid }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 svg { max-width: 100%; height: auto }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
-import subprocess
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,17 +91,23 @@ def browser_page(browser: str, folder: Path) -> Iterator[Page]:
     """A new browser with one page; its files are in `folder`."""
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
+    # The browser has the pipe at 3 and 4, so these numbers must not be in the way.
+    theirs = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (to_read, from_write)]
+    silent = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
-    options.append(f"--user-data-dir={folder}")
-    process = subprocess.Popen(
-        # The pipe is at 3 and 4, whatever numbers it has here.
-        ["sh", "-c", f'exec 3<&{to_read} 4>&{from_write}; exec "$@"', "sh", browser, *options, "about:blank"],
-        pass_fds=(to_read, from_write),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+    process = os.posix_spawn(
+        browser,
+        [browser, *options, f"--user-data-dir={folder}", "about:blank"],
+        os.environ,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, theirs[0], 3),
+            (os.POSIX_SPAWN_DUP2, theirs[1], 4),
+            (os.POSIX_SPAWN_DUP2, silent, 1),
+            (os.POSIX_SPAWN_DUP2, silent, 2),
+        ],
     )
-    os.close(to_read)
-    os.close(from_write)
+    for end in (to_read, from_write, silent, *theirs):
+        os.close(end)
     try:
         root = Page(to_write, from_read, "")
         target = root.call("Target.createTarget", url="about:blank")["targetId"]
@@ -109,7 +116,7 @@ def browser_page(browser: str, folder: Path) -> Iterator[Page]:
         page.call("Page.enable")
         yield page
     finally:
-        process.terminate()
-        process.wait(timeout=20)
+        os.kill(process, signal.SIGTERM)
+        os.waitpid(process, 0)
         os.close(to_write)
         os.close(from_read)
