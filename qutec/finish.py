@@ -24,7 +24,7 @@ from qutec.load import LoadedModel
 from qutec.passes.quantize import is_quantized
 from qutec.planner import LAYERWISE, Plan, PlannedNetwork
 from qutec.ports import PortInfo
-from qutec.program import Call, ExitCheck, Int8Array, Port, Program, RowRegion, Shape
+from qutec.program import Call, ExitCheck, InputRows, Int8Array, Port, Program, RowRegion, Shape
 from qutec.quantize import Calibration, calibration_samples, quantize
 from qutec.report import (
     SCHEMA_VERSION,
@@ -217,12 +217,18 @@ def _layer(program: Program, call: Call, live: int, scratch: int, code: int) -> 
 
 
 def _shapes(program: Program, call: Call) -> tuple[Shape, Shape]:
-    """NHWC shapes of a call; calls that see bytes only give (1, 1, 1, bytes)."""
-    shape_in, shape_out = getattr(call, "input_shape", None), getattr(call, "output_shape", None)
-    if shape_in is not None and shape_out is not None:
-        return shape_in, shape_out
+    """NHWC shapes of a call; (1, 1, 1, bytes) where it sees bytes only.
+
+    A region has those of the calls that read its input and make its output, if there is one of each.
+    """
+    first: Call = call
+    last: Call = call
+    if isinstance(call, RowRegion) and len(call.reads) == len(call.writes) == 1:
+        maps = [one for one in call.calls if not isinstance(one, InputRows)]
+        first, last = maps[0], maps[-1]
     size_in, size_out = _sizes(program, call)
-    return (1, 1, 1, size_in), (1, 1, 1, size_out)
+    shape_in, shape_out = getattr(first, "input_shape", None), getattr(last, "output_shape", None)
+    return shape_in or (1, 1, 1, size_in), shape_out or (1, 1, 1, size_out)
 
 
 def _sizes(program: Program, call: Call) -> tuple[int, int]:

@@ -21,11 +21,11 @@ from qutec.planner.validate import validate_plan
 from qutec.program import Program
 from qutec.targets import Core
 
-__all__ = ["DEFAULT_PLAN_SECONDS", "Solution", "plan_program", "solution_plan", "solve"]
+__all__ = ["DEFAULT_PLAN_SECONDS", "Solution", "exceeds", "plan_program", "solution_plan", "solve"]
 
 DEFAULT_PLAN_SECONDS = 10.0
 
-_ORDER_SHARE, _HEURISTIC_SHARE = 0.3, 0.2
+_ORDER_SHARE, _HEURISTIC_SHARE, _CERTAIN_SHARE = 0.3, 0.2, 0.3
 _MOST_EXACT_ITEMS = 1_000
 
 
@@ -108,6 +108,26 @@ def solve(flow: Flow, effort: Effort, enough: int = 0) -> Solution:
         if best.arena_bytes > bound:
             return _over_orders(flow, best, bound, effort, enough)
     return replace(best, lower_bound=min(bound, best.arena_bytes))
+
+
+def exceeds(flow: Flow, limit: int, effort: Effort) -> bool:
+    """Whether it is certain that no order and placement of the flow needs at most `limit` bytes.
+
+    False as soon as one is found, and where the effort does not suffice.
+    """
+    order = best_order(flow, effort.share(_ORDER_SHARE))
+    if flow.arena_bytes(max(order.bound, flow.pinned_end)) > limit:
+        return True
+    if flow.calls > _MOST_EXACT_ITEMS:
+        return False
+    if fit_below(*certain_conflicts(flow), limit, effort.share(_CERTAIN_SHARE)) is Verdict.IMPOSSIBLE:
+        return True
+    best = _place(flow, order.calls, effort.share(_HEURISTIC_SHARE), limit)
+    if best.arena_bytes <= limit or effort.spent:
+        return False
+    # Of an arena that would just be too large there is no smaller one: then all orders were tried.
+    above = replace(best, placement=replace(best.placement, peak=flow.arena_bytes(limit + 1)))
+    return _over_orders(flow, above, 0, effort, limit).lower_bound > limit
 
 
 def _place(flow: Flow, order: tuple[int, ...], effort: Effort, enough: int = 0) -> Solution:

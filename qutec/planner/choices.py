@@ -57,9 +57,15 @@ class Choices:
         self._bounds = {segment: flow.arena_bytes(needs.of(segment)) for segment in found}
         self._floor = flow.arena_bytes(needs.ends)
 
-    def by_bound(self) -> Iterator[Choice]:
-        """Every choice, those with the smallest bound first, and of these the cheapest."""
-        yield from self._by_level({s: max(bound, self._floor) for s, bound in self._bounds.items()})
+    @property
+    def levels(self) -> list[int]:
+        """The bounds that choices may have, the smallest first."""
+        return sorted({max(bound, self._floor) for bound in self._bounds.values()})
+
+    def cheapest_without(self, level: int, refuted: Sequence[frozenset[Segment]]) -> Choice | None:
+        """The cheapest choice whose bound is at most `level` and that has none of these sets of segments."""
+        fitting = [segment for segment, bound in self._bounds.items() if bound <= level]
+        return next(self._cheapest_first(fitting, set(fitting), _Refuted(refuted)), None)
 
     def by_peak(self) -> Iterator[Choice]:
         """Every choice, those first that need least in the order as it is, with whole buffers side by side.
@@ -85,28 +91,40 @@ class Choices:
         if self._floor <= limit:
             yield from self._cheapest_first(fitting, set(fitting))
 
-    def _cheapest_first(self, fitting: Sequence[Segment], wanted: set[Segment]) -> Iterator[Choice]:
-        """Paths over the cuts with at least one segment that is wanted; best first, with exact distances."""
+    def _cheapest_first(
+        self, fitting: Sequence[Segment], wanted: set[Segment], refuted: _Refuted | None = None
+    ) -> Iterator[Choice]:
+        """Paths over the cuts with at least one segment that is wanted; best first, with exact distances.
+
+        With sets of segments that are refuted only the best of the paths that have none of them.
+        """
         after: dict[int, list[Segment]] = {}
         for segment in fitting:
             after.setdefault(segment.first, []).append(segment)
         left = self._costs_to_the_end(after, wanted)
         number = 0
-        heap: list[tuple[float, int, int, bool, float, tuple[Segment, ...]]] = []
+        heap: list[tuple[float, int, int, bool, _Begun, float, tuple[Segment, ...]]] = []
         if left.get((0, False), _NEVER) < _NEVER:
-            heap.append((left[0, False], 0, 0, False, 0.0, ()))
+            heap.append((left[0, False], 0, 0, False, frozenset(), 0.0, ()))
+        seen: set[tuple[int, bool, _Begun]] = set()
         while heap:
-            _, _, place, has_one, cost, path = heapq.heappop(heap)
+            _, _, place, has_one, begun, cost, path = heapq.heappop(heap)
+            if refuted is not None:
+                if (place, has_one, begun) in seen:
+                    continue
+                seen.add((place, has_one, begun))
             if place == self._end:
                 bound = max([self._floor, *(self._bounds[segment] for segment in path)])
                 yield Choice(path, bound, cost)
                 continue
             for segment in after.get(place, ()):
                 state = segment.end, has_one or segment in wanted
-                if (rest := left.get(state, _NEVER)) < _NEVER:
+                next_begun = begun if refuted is None else refuted.after(begun, segment)
+                if (rest := left.get(state, _NEVER)) < _NEVER and next_begun is not None:
                     number += 1
                     spent = cost + segment.cost
-                    heapq.heappush(heap, (spent + rest, number, *state, spent, (*path, segment)))
+                    entry = (spent + rest, number, *state, next_begun, spent, (*path, segment))
+                    heapq.heappush(heap, entry)
 
     def _costs_to_the_end(
         self, after: Mapping[int, Sequence[Segment]], wanted: set[Segment]
@@ -120,6 +138,37 @@ class Choices:
                     for segment in after[place]
                 )
         return left
+
+
+_Begun = frozenset[int]
+"""Numbers of refuted sets all of whose segments so far are in a path, and at least one."""
+
+
+class _Refuted:
+    """Sets of segments that no choice may have together."""
+
+    def __init__(self, sets: Sequence[frozenset[Segment]]) -> None:
+        self._sets = [sorted(one, key=lambda segment: segment.first) for one in sets]
+        self._starting: dict[Segment, list[int]] = {}
+        for number, one in enumerate(self._sets):
+            self._starting.setdefault(one[0], []).append(number)
+
+    def after(self, begun: _Begun, segment: Segment) -> _Begun | None:
+        """What has begun when a path goes on with a segment; None where a set is complete then."""
+        found = set()
+        for number in begun:
+            ahead = next(one for one in self._sets[number] if one.first >= segment.first)
+            if ahead is segment:
+                if segment is self._sets[number][-1]:
+                    return None
+                found.add(number)
+            elif ahead.first >= segment.end:
+                found.add(number)
+        for number in self._starting.get(segment, ()):
+            if len(self._sets[number]) == 1:
+                return None
+            found.add(number)
+        return frozenset(found)
 
 
 class _Needs:

@@ -37,3 +37,7 @@ class Effort:
     def share(self, part: float) -> Effort:
         """A budget for one stage: `part` of what is left, and what it spends is spent here too."""
         return Effort(max(0, round(self.steps * part)), self)
+
+    def at_most(self, steps: int) -> Effort:
+        """The same with a number of steps, or what is left if that is less."""
+        return Effort(max(0, min(steps, self.steps)), self)

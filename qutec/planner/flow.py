@@ -252,30 +252,31 @@ class _Regions:
         for call in program.calls:
             for name in {tensor.buffer for tensor in call.writes}:
                 self._writers[name] = self._writers.get(name, 0) + 1
-        self._touched: dict[tuple[int, str], Indices] = {}
+        self._touched: dict[tuple[int, str], tuple[Indices, Indices]] = {}
 
     def meet(self, b: int, buffers: Sequence[Buffer], one: int, other: int) -> bool:
-        """Whether two calls touch a common byte of buffer `b`, as far as it has several writers."""
+        """Whether one of two calls writes a byte of buffer `b` that the other touches.
+
+        Where the buffer has one writer they do, since both use it and one of them writes.
+        """
         name = buffers[b].name
         if self._writers.get(name, 0) < 2 and buffers[b].kind is not BufferKind.INPUT:
             return True
-        first, second = self._region(one, name), self._region(other, name)
-        return bool(np.intersect1d(first, second).size)
+        read, written = self._region(one, name)
+        other_read, other_written = self._region(other, name)
+        pairs = (written, other_written), (written, other_read), (read, other_written)
+        return any(np.intersect1d(first, second).size for first, second in pairs)
 
-    def _region(self, i: int, name: str) -> Indices:
+    def _region(self, i: int, name: str) -> tuple[Indices, Indices]:
+        """The bytes of a buffer that a call reads, and those that it writes."""
         if (i, name) not in self._touched:
             call = self._program.calls[i]
-            parts = [
-                call.read_region(k) + tensor.offset
-                for k, tensor in enumerate(call.reads)
-                if tensor.buffer == name
+            read = [call.read_region(k) + t.offset for k, t in enumerate(call.reads) if t.buffer == name]
+            written = [
+                call.written_region(k) + t.offset for k, t in enumerate(call.writes) if t.buffer == name
             ]
-            parts += [
-                call.written_region(k) + tensor.offset
-                for k, tensor in enumerate(call.writes)
-                if tensor.buffer == name
-            ]
-            self._touched[i, name] = np.concatenate(parts)
+            nothing = np.zeros(0, np.int64)
+            self._touched[i, name] = np.concatenate([nothing, *read]), np.concatenate([nothing, *written])
         return self._touched[i, name]
 
 

@@ -1,8 +1,9 @@
 """Regions, moves, order and placement as one problem.
 
 Choices of regions are taken best bound first (`qutec.planner.choices`) and solved with their moves, each
-exactly as far as the effort goes. Where the next bound is not below the smallest arena found, no choice that
-is left can be smaller: that is the proof. A limit is met in the same way, cheapest first.
+exactly as far as the effort goes. One that cannot be smaller than the smallest arena found is refuted
+(`qutec.planner.refute`), and with it all others with the same reason. Where nothing is left whose bound is
+below that arena, it is proven. A limit is met in the same way, cheapest first.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from itertools import chain, islice
 from qutec.planner.choices import Choice, Choices
 from qutec.planner.effort import Effort
 from qutec.planner.moves import Candidate, Solver, move_bytes
+from qutec.planner.plan import Alignment
+from qutec.planner.refute import Refuter
 from qutec.planner.regions import Segment, segments, with_segments
 from qutec.program import Program
 
@@ -45,6 +48,10 @@ class RowPlans:
         self._scratch = tuple(scratch)
         self._layerwise = layerwise
 
+    @property
+    def _step(self) -> int:
+        return (self._solver.alignment or Alignment()).arena
+
     @cached_property
     def _segments(self) -> list[Segment]:
         return segments(self._program, self._scratch)
@@ -54,32 +61,46 @@ class RowPlans:
         flow = self._solver.flow(self._program, self._scratch)
         return Choices(self._program, flow, self._scratch, self._segments, self._solver.core)
 
+    @cached_property
+    def _refuter(self) -> Refuter:
+        return Refuter(self._program, self._scratch, self._solver.flow)
+
     def smallest(self, effort: Effort) -> Candidate | None:
         """The smallest candidate found, with a bound over all choices; None where there is no choice."""
         best = self._layerwise
-        bounds = [] if best is None else [best.solution.lower_bound]
-        solved: set[tuple[tuple[int, int], ...]] = {()}
+        bounds: list[int] = []
+        refuted: list[frozenset[Segment]] = []
 
         def tried(choice: Choice) -> None:
             nonlocal best
-            solved.add(choice.regions)
-            found = self._solved(choice, effort, None, best.arena_bytes if best else None)
+            if (
+                best is not None
+                and (core := self._refuter.core(choice.segments, limit(), effort)) is not None
+            ):
+                refuted.append(core)
+                return
+            refuted.append(frozenset(choice.segments))
+            found = self._layerwise
+            if choice.regions or found is None:
+                found = self._solved(choice, effort, None, best.arena_bytes if best else None)
             bounds.append(max(choice.bound, found.solution.lower_bound))
             if best is None or found.arena_bytes < best.arena_bytes:
                 best = found
 
+        def limit() -> int:
+            """The largest arena that would be smaller than the best."""
+            return best.arena_bytes - self._step if best is not None else _NO_LIMIT
+
         for choice in islice(self._choices.by_peak(), _PROMISING):
-            if best is None or (choice.bound < best.arena_bytes and not effort.spent):
+            known = any(core.issubset(choice.segments) for core in refuted)
+            if best is None or (choice.bound <= limit() and not known and not effort.spent):
                 tried(choice)
-        for choice in self._choices.by_bound():
-            if best is not None and choice.bound >= best.arena_bytes:
-                break
-            if best is not None and effort.spent:
-                bounds.append(choice.bound)
-                break
-            if choice.regions not in solved:
-                tried(choice)
-        return best.bounded(min(bounds)) if best else None
+        for level in self._choices.levels:
+            while level <= limit() and (left := self._choices.cheapest_without(level, refuted)) is not None:
+                if best is not None and effort.spent:
+                    return best.bounded(min([*bounds, level]))
+                tried(left)
+        return best.bounded(min([*bounds, best.arena_bytes])) if best is not None else None
 
     def cheapest(self, effort: Effort) -> Candidate | None:
         """The candidate with regions that costs least, without moves; None where there is no choice."""

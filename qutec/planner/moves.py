@@ -19,7 +19,7 @@ from qutec.planner.retarget import retargeted
 from qutec.program import Buffer, BufferKind, Call, Move, Program, Tensor
 from qutec.targets import Core
 
-__all__ = ["Candidate", "Solver", "move_bytes"]
+__all__ = ["Candidate", "Solver", "movable", "move_bytes"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ class Solver:
             changed = _with_moves(without.program, without.scratch, names)
             return self.solved(*changed, effort.share(0.1 if enough else 0.5), enough)
 
-        names = _movable(self.flow(without.program, without.scratch))
+        flow = self.flow(without.program, without.scratch)
+        names = [flow.names[b] for b in movable(flow)]
         if not names:
             return without
         best = made(names)
@@ -110,13 +111,12 @@ def move_bytes(program: Program) -> int:
     return sum(call.count for call in program.calls if isinstance(call, Move))
 
 
-def _movable(flow: Flow) -> list[str]:
-    """Buffers that overlap what they are made from and what is made from them, the largest first."""
-    sources = {near.source for pairs in flow.near for near in pairs if near.below < flow.sizes[near.source]}
-    targets = {near.target for pairs in flow.near for near in pairs}
+def movable(flow: Flow) -> list[int]:
+    """Buffers of the network's own that one call writes and another reads, the largest first."""
     writers = Counter(b for written in flow.writes for b in written)
-    found = [b for b in sources & targets if writers[b] == 1 and not flow.held[b] and not flow.is_input[b]]
-    return [flow.names[b] for b in sorted(found, key=lambda b: (-flow.sizes[b], b))]
+    read = {b for buffers in flow.reads for b in buffers}
+    found = [b for b in read if writers[b] == 1 and not flow.held[b] and not flow.is_input[b]]
+    return sorted(found, key=lambda b: (-flow.sizes[b], b))
 
 
 def _with_moves(

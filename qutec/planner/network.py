@@ -20,6 +20,7 @@ from qutec.planner.input_rows import no_rows
 from qutec.planner.joint import RowPlans
 from qutec.planner.moves import Candidate, Solver
 from qutec.planner.plan import Alignment, PinError, Plan, Scope, Technique
+from qutec.planner.schedule import best_order
 from qutec.planner.validate import validate_plan
 from qutec.program import Program, RowRegion
 from qutec.targets import Core
@@ -115,7 +116,8 @@ def _planned(
         _technique(name, solve(solver.flow(program, scratch, sharing), effort.share(_TECHNIQUE_SHARE)))
         for name, sharing in zip(LAYERWISE, (Sharing.NONE, Sharing.IN_PLACE), strict=True)
     ]
-    best = solver.solved(program, scratch, effort.share(0.5))
+    only_order = goal is Goal.SPEED and limit is None
+    best = solver.solved(program, scratch, effort.share(0.5 if only_order else 0.2))
     techniques.append(_technique("overlap", best.solution))
     scope = Scope.ORDER
     if program.input_rows is not None:
@@ -155,13 +157,12 @@ def _with_moves_and_rows(
 
     Adds the techniques that save something.
     """
-    moved = solver.moved(whole, effort.share(0.5), wanted=limit)
+    moved = solver.moved(whole, effort.share(0.2), wanted=limit)
     if moved.arena_bytes < whole.arena_bytes:
         techniques.append(_technique("moves", moved.solution))
     if limit is not None and moved.arena_bytes <= limit:
         return moved, Scope.MOVES
-    # In the order that needs least, branches of an exit stand where they leave the trunk.
-    plans = RowPlans(solver, *_in_order(whole), moved)
+    plans = RowPlans(solver, *_for_rows(solver, whole, effort), moved)
     best = plans.cheapest_within(limit, effort.share(0.5)) if limit is not None else None
     scope = Scope.GIVEN_ROWS
     if best is None:
@@ -188,7 +189,7 @@ def _with_streamed_input(
 
     The cheapest such candidate where there is neither a limit nor another goal. Raises UnsupportedModelError.
     """
-    plans = RowPlans(solver, *_in_order(whole), None)
+    plans = RowPlans(solver, *_for_rows(solver, whole, effort), None)
     cheapest = plans.cheapest(effort.share(0.3))
     if cheapest is None:
         raise no_rows(whole.program)
@@ -205,6 +206,16 @@ def _with_streamed_input(
             Technique("row by row", best.arena_bytes, scope is Scope.ROWS and best.solution.optimal)
         )
     return best, scope
+
+
+def _for_rows(solver: Solver, whole: Candidate, effort: Effort) -> tuple[Program, tuple[int, ...]]:
+    """The program in the order that needs least, whatever its best placement is.
+
+    There branches of an exit stand where they leave the trunk.
+    """
+    order = best_order(solver.flow(whole.program, whole.scratch), effort.share(_TECHNIQUE_SHARE)).calls
+    calls = tuple(whole.program.calls[i] for i in order)
+    return replace(whole.program, calls=calls), tuple(whole.scratch[i] for i in order)
 
 
 def _technique(name: str, solution: Solution) -> Technique:

@@ -15,6 +15,7 @@ two, so nothing is lost by asking for them always.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class Overlap:
     above: int
 
 
+@lru_cache(maxsize=1024)
 def safe_overlap(call: Call, core: Core | None = None) -> tuple[Overlap, ...]:
     """For each of `call.reads`: where the output may be on a core (None: on any), if nobody reads it
     later.

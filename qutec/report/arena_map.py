@@ -2,13 +2,14 @@
 
 In the map, x is the index of the call and y the byte in the arena, so a buffer is a rectangle: as wide as
 its life, as high as its size. A rectangle that begins in the middle of a column takes over bytes of one that
-ends there.
+ends there. The column of a region is the wider the more layers run in it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from qutec.planner import Allocation, Plan
 from qutec.report.data import RegionReport
@@ -23,6 +24,8 @@ _FONT, _FONT_NARROW = 14.0, 26.0
 _FEWEST_CHARACTERS = 3
 _END_COLUMN = 0.5
 """Width of the caller's columns, before the first and after the last call, over that of a call."""
+_LAYERS_PER_COLUMN = 4
+"""Layers of a region for which its column is one column wider."""
 _TICKS = 5
 _LOWEST_BOX = 4.0
 """Height of the box of a buffer that is too small to be seen to scale."""
@@ -35,7 +38,7 @@ _STYLE = f"""
   --arena-peak: #b3261e; --arena-band: #fbe9e7; --arena-on-fill: #10161e;
   --arena-input: #8ec5f0; --arena-output: #8fd3a5; --arena-internal: #c3cbd6; --arena-scratch: #f4cf7a;
   --arena-rows: #c9b6ea; }}
-@media (prefers-color-scheme: dark) {{ .arena-map {{
+@media screen and (prefers-color-scheme: dark) {{ .arena-map {{
   --arena-ink: #e6eaf0; --arena-faint: #9aa6b5; --arena-grid: #313a46; --arena-edge: #12161c;
   --arena-peak: #ff8a80; --arena-band: #3a2323; --arena-on-fill: #f2f5f9;
   --arena-input: #1f5f93; --arena-output: #23703f; --arena-internal: #4a5565; --arena-scratch: #7d5a0f;
@@ -71,19 +74,41 @@ _STYLE = f"""
 class _Scale:
     """From calls and bytes to user units."""
 
-    calls: int
+    edges: tuple[float, ...]
+    """Left edges of the calls, and the right edge of the last, counted in columns of plain calls."""
     top_bytes: int
 
     @property
+    def calls(self) -> int:
+        return len(self.edges) - 1
+
+    @property
     def column(self) -> float:
-        return (_WIDTH - _LEFT - _RIGHT) / (self.calls + 2 * _END_COLUMN)
+        """Width of a plain call's column."""
+        return (_WIDTH - _LEFT - _RIGHT) / (self.edges[-1] + 2 * _END_COLUMN)
+
+    def width(self, call: int) -> float:
+        """Of a call's column."""
+        return self.x(call + 1) - self.x(call)
 
     def x(self, call: float) -> float:
         """Left edge of a call's column; `calls` is the right edge of the last one."""
-        return _LEFT + (_END_COLUMN + min(max(call, -_END_COLUMN), self.calls + _END_COLUMN)) * self.column
+        if not 0 <= call < self.calls:
+            beyond = min(max(call, -_END_COLUMN), self.calls + _END_COLUMN)
+            place = beyond if call < 0 else self.edges[-1] + beyond - self.calls
+        else:
+            left, right = self.edges[int(call)], self.edges[int(call) + 1]
+            place = left + (call - int(call)) * (right - left)
+        return _LEFT + (_END_COLUMN + place) * self.column
 
     def y(self, byte: float) -> float:
         return _HEIGHT - _BOTTOM - byte / max(self.top_bytes, 1) * (_HEIGHT - _TOP - _BOTTOM)
+
+
+def _scale(calls: int, top_bytes: int, regions: Sequence[RegionReport]) -> _Scale:
+    layers = {region.layer: len(region.layers) for region in regions}
+    widths = (1 + layers.get(call, 0) / _LAYERS_PER_COLUMN for call in range(calls))
+    return _Scale(tuple(accumulate(widths, initial=0.0)), top_bytes)
 
 
 def arena_svg(
@@ -96,27 +121,27 @@ def arena_svg(
     """Draw a plan as one self-contained `<svg>` element for the body of an HTML page.
 
     `layer_names[i]` is the name of call i; `scale_bytes` is what the full height stands for, the plan's own
-    arena by default; `regions` are shown with what is inside. It
-    scales with its container, from 360 to 1600 pixels; colours
-    are the CSS custom properties `--arena-*`, which follow the system's light or dark scheme and which
-    a page may set on the class `arena-map`. Every rectangle and column has a tooltip.
+    arena by default; `regions` are shown with what is inside. It scales with its
+    container, from 360 to 1600 pixels; colours are the CSS custom properties `--arena-*`, which follow the
+    system's light or dark scheme and are light in print, and which a page may set on the class `arena-map`.
+    Every rectangle and column has a tooltip.
 
     Raises:
         ValueError: the number of names is not the number of calls.
     """
     _check_names(plan, layer_names)
-    scale = _Scale(len(plan.live_bytes), max(scale_bytes or 0, plan.arena_bytes))
+    scale = _scale(len(plan.live_bytes), max(scale_bytes or 0, plan.arena_bytes), regions)
     parts = [
         f'<svg class="arena-map" viewBox="0 0 {_WIDTH} {_HEIGHT}" xmlns="http://www.w3.org/2000/svg" '
         f'role="img" aria-label="{escaped(_summary(plan))}">',
         f"<style>{_STYLE}</style>",
         *_columns(plan, layer_names, scale),
         *_byte_axis(plan, scale),
-        *_boxes(plan, layer_names, scale),
+        *_boxes(plan, layer_names, scale, regions),
         *_region_parts(regions, scale),
         *_call_axis(scale),
         *_size_lines(plan, layer_names, scale),
-        *_legend(),
+        *_legend(plan, regions),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -175,7 +200,7 @@ def _columns(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[
     for i, (name, live) in enumerate(zip(layer_names, plan.live_bytes, strict=True)):
         kind = "band" if i in peaks else "hit"
         yield (
-            f'<rect class="{kind}" x="{scale.x(i):.2f}" y="{_TOP}" width="{scale.column:.2f}" '
+            f'<rect class="{kind}" x="{scale.x(i):.2f}" y="{_TOP}" width="{scale.width(i):.2f}" '
             f'height="{_HEIGHT - _TOP - _BOTTOM}"><title>call {i}: {escaped(name)}, {live} bytes live'
             f"{', the peak' if i in peaks else ''}</title></rect>"
         )
@@ -213,7 +238,7 @@ def _call_axis(scale: _Scale) -> Iterator[str]:
         if candidate * scale.column >= _FONT_NARROW * CHARACTER * (len(str(scale.calls)) + 1):
             break
     for i in range(0, scale.calls, step):
-        middle = scale.x(i) + scale.column / 2
+        middle = scale.x(i) + scale.width(i) / 2
         yield f'<text class="faint" x="{middle:.2f}" y="{y}" dy="0.95em" text-anchor="middle">{i}</text>'
 
 
@@ -225,8 +250,14 @@ def _kind(allocation: Allocation, calls: int) -> str:
     return "input" if allocation.first_use < 0 else "internal"
 
 
-def _boxes(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[str]:
-    """Boxes first and names on top, so that a name is never behind a neighbour's edge."""
+def _boxes(
+    plan: Plan, layer_names: Sequence[str], scale: _Scale, regions: Sequence[RegionReport]
+) -> Iterator[str]:
+    """Boxes first and names on top, so that a name is never behind a neighbour's edge.
+
+    Nor behind the rows of a region, which lie on inputs that end with it: there it is left of them.
+    """
+    with_rows = {region.layer for region in regions}
     continued, continues = _hand_overs(plan)
     labels: list[str] = []
     for a in plan.allocations:
@@ -243,6 +274,10 @@ def _boxes(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterator[st
             f'height="{height:.2f}"><title>{_tooltip(a, layer_names)}</title></rect>'
         )
         name, fewest = (a.name, _FEWEST_CHARACTERS) if a.scratch_of is None else ("scratch", 7)
+        if a.scratch_of in with_rows:
+            continue
+        if a.last_use in with_rows and a.first_use < a.last_use:
+            right = scale.x(a.last_use)
         for size, label_class in ((_FONT, "wide"), (_FONT_NARROW, "narrow")):
             labels += _box_label(name, fewest, label_class, size, (left, right, bottom - height, bottom))
     yield from labels
@@ -259,7 +294,7 @@ def _region_parts(regions: Sequence[RegionReport], scale: _Scale) -> Iterator[st
                 for k, (other, start) in enumerate(placed)
                 if offset < start + other.bytes and start < offset + part.bytes
             ]
-            width = scale.column / len(over)
+            width = scale.width(region.layer) / len(over)
             left = scale.x(region.layer) + over.index(i) * width
             bottom, top = scale.y(offset), scale.y(offset + part.bytes)
             kind = _PART_KINDS[part.kind] + (" flat" if bottom - top < _LOWEST_BOX else "")
@@ -330,17 +365,23 @@ def _size_lines(plan: Plan, layer_names: Sequence[str], scale: _Scale) -> Iterat
     short = f"{plan.arena_bytes} B, " + ("optimal" if plan.optimal else f"bound {plan.lower_bound_bytes} B")
     long = _summary(plan)
     if plan.peak_calls:
+        call = plan.peak_calls[0]
+        long += f"; peak at call {call}"
         # Bold text is about a tenth wider.
-        room = int((_WIDTH - _LEFT) / (1.1 * _FONT * CHARACTER)) - len(long) - len("; peak at ")
-        long += f"; peak at {shortened(plain(layer_names[plan.peak_calls[0]]), room)}"
+        room = int((_WIDTH - _LEFT) / (1.1 * _FONT * CHARACTER)) - len(long) - len(", ")
+        if room >= _FEWEST_CHARACTERS:
+            long += f", {shortened(plain(layer_names[call]), room)}"
     yield f'<text class="peak wide" x="{_LEFT}" y="{_TOP - 14}">{escaped(long)}</text>'
     yield f'<text class="peak narrow" x="{_LEFT}" y="{_TOP - 14}">{escaped(short)}</text>'
 
 
-def _legend() -> Iterator[str]:
-    """One row, spaced for the larger text."""
+def _legend(plan: Plan, regions: Sequence[RegionReport]) -> Iterator[str]:
+    """One row of what there is, spaced for the larger text."""
+    found = {_kind(a, len(plan.live_bytes)) for a in plan.allocations if a.bytes}
+    found |= {_PART_KINDS.get(part.kind, "").split(" ")[0] for region in regions for part in region.parts}
     y = _HEIGHT - 22
-    for i, kind in enumerate(("input", "internal", "output", "scratch", "rows")):
+    shown = [kind for kind in ("input", "internal", "output", "scratch", "rows") if kind in found]
+    for i, kind in enumerate(shown):
         x = _LEFT + i * 170
         yield f'<rect class="box {kind}" x="{x}" y="{y - 20}" width="24" height="24"/>'
         yield f'<text x="{x + 34}" y="{y - 8}" dy="0.35em">{kind}</text>'

@@ -40,12 +40,12 @@ def report_html(report: Report, plan: Plan) -> str:
         (
             escape(layer.name),
             escape(layer.kernel),
-            _shape(layer.input_shape),
-            _shape(layer.output_shape),
+            bar(layer.arena_live_bytes, report.arena_bytes),
             f"{layer.macs:,}",
             f"{layer.weights_bytes:,}",
             f"{layer.code_bytes:,}",
-            bar(layer.arena_live_bytes, report.arena_bytes),
+            _shape(layer.input_shape),
+            _shape(layer.output_shape),
         )
         for layer in report.layers
     )
@@ -61,7 +61,7 @@ def report_html(report: Report, plan: Plan) -> str:
             *techniques_table(report),
             "<h2>Layers</h2>",
             table(
-                ("layer", "kernel", "input", "output", "MACs", "weights", "code", "live bytes"), rows, texts=2
+                ("layer", "kernel", "live bytes", "MACs", "weights", "code", "input", "output"), rows, texts=2
             ),
             *_kernels(report),
         ],

@@ -13,18 +13,24 @@ Fact = tuple[str, str, str]
 _STYLE = """
 :root { color-scheme: light dark;
   --ink: #1b1f24; --soft: #57606a; --line: #d0d7de; --page: #fff; --warn: #9a3412; --bar: #cfe3f7 }
-@media (prefers-color-scheme: dark) {
+@media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e6edf3; --soft: #9198a1; --line: #3d444d; --page: #0d1117; --warn: #fdba74;
     --bar: #1f4464 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
   max-width: 1200px; margin: 0 auto; padding: 1.5rem 1rem }
 h1 { font-size: 1.4rem; margin: 0 0 .25rem } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem }
+h1, h2, dd, .warn { overflow-wrap: anywhere }
 .soft { color: var(--soft); overflow-wrap: anywhere } .warn { color: var(--warn); font-weight: 600 }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(15rem, 1fr)); gap: .75rem 1.5rem }
 dt { color: var(--soft); font-size: .85rem } dd { margin: 0; font-size: 1.15rem;
   font-variant-numeric: tabular-nums }
 dd small { display: block; color: var(--soft); font-size: .8rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric:
+.scroll { overflow-x: auto; background:
+  linear-gradient(to right, var(--page) 1rem, transparent) left / 2rem 100% no-repeat local,
+  linear-gradient(to left, var(--page) 1rem, transparent) right / 2rem 100% no-repeat local,
+  linear-gradient(to right, var(--line), transparent) left / .6rem 100% no-repeat scroll,
+  linear-gradient(to left, var(--line), transparent) right / .6rem 100% no-repeat scroll }
+table { border-collapse: collapse; width: 100%; font-variant-numeric:
   tabular-nums }
 th, td { text-align: right; padding: .3rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: hidden;
@@ -33,9 +39,14 @@ th:first-child, td:first-child { text-align: left; max-width: 24rem; overflow: h
   { text-align: left }
 .bar { display: block; min-width: 7rem; padding: 0 .3rem;
   background: linear-gradient(to left, var(--bar) var(--part), transparent var(--part)) }
-@media (max-width: 640px) { table { font-size: .85rem } th, td { padding: .3rem .3rem }
-  th:first-child, td:first-child { max-width: 9rem } }
-@media print { body { max-width: none; padding: 0 } .scroll { overflow: visible }
+@media (max-width: 1000px) { th:first-child, td:first-child { max-width: 14rem } }
+@media (max-width: 640px) { table { font-size: .8rem }
+  th, td { padding: .3rem .25rem } th { white-space: normal }
+  th:first-child, td:first-child { max-width: 6.5rem } .bar { min-width: 4.5rem } }
+@media print { body { max-width: none; padding: 0 } .scroll { overflow: visible; background: none }
+  table { font-size: .7rem } th, td { padding: .15rem .25rem }
+  th:first-child, td:first-child { max-width: 11rem } .bar { min-width: 4rem }
+  tr, svg, dl > div { break-inside: avoid } h2 { break-after: avoid }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact } }
 svg { max-width: 100%; height: auto }
 """

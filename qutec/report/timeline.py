@@ -36,7 +36,7 @@ def _variables(colours: Sequence[str]) -> str:
 
 STYLE = f"""
 :root {{ {_variables(_LIGHT)} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} }} }}
+@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(_DARK)} }} }}
 {" ".join(f".op-{i} {{ fill: var(--op-{i}); background: var(--op-{i}); }}" for i in range(_COLOURS))}
 .timeline {{ display: block; width: 100%; height: auto; font: {_FONT}px system-ui, sans-serif; }}
 .timeline text {{ fill: var(--ink); }}

@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from qutec.planner import Goal, plan_network
+from qutec.planner import Alignment, Goal, plan_network
 from qutec.planner.concat_views import with_concat_views
 from qutec.program import Call, Concat, Int8Array, Program, Tensor
 from qutec.reference import run_program
@@ -43,6 +43,20 @@ def test_branches_write_their_parts_of_the_result() -> None:
     assert set(viewed.buffers) == {"x", "y", "z"}
     assert scratch == (0, 0, 0)
     np.testing.assert_array_equal(answers(viewed), answers(net))
+
+
+def test_calls_that_touch_other_bytes_of_the_result_keep_no_order() -> None:
+    """Who reads one part may run after who writes the other: then it may work in place."""
+    sizes = {"x": 16, "a": 20, "b": 12, "joined": 32, "c": 20, "y": 20}
+    calls = [
+        dense("x", "a", 16, 20),
+        lookup("a", "c", 20),
+        dense("a", "b", 20, 12),
+        concat(("a", "b"), "joined", 1, (20, 12)),
+        lookup("c", "y", 20),
+    ]
+    plan = plan_network(program(calls, sizes), [0, 8, 0, 8, 0], alignment=Alignment(4, 4, 4)).plan
+    assert plan.arena_bytes == 40
 
 
 def test_concatenation_of_concatenations_is_one_buffer() -> None:
