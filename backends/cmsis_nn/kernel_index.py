@@ -64,6 +64,7 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
         "qute_multiply_pair_s16.c",
         "qute_multiply_single_s16.c",
         "qute_multiply_strip_s16.c",
+        "qute_sums_can_scale.c",
         "qute_widen_s16.c",
         "qute_window_columns_s16.c",
         "qute_window_strip_s16.c",

@@ -35,7 +35,8 @@ arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *ctx,
 
     groups = input_dims->c / filter_dims->c;
 #if QUTE_BLOCKS && !QUTE_MVE
-    if (groups == 1 && qute_can_multiply_five(&channels, filter_dims->h * filter_dims->w * filter_dims->c)) {
+    const int32_t depth = filter_dims->h * filter_dims->w * filter_dims->c;
+    if (groups == 1 && qute_can_multiply_five(depth) && qute_sums_can_scale(&channels, output_dims->c, depth)) {
         qute_convolve_short_s8(
             conv_params, &channels, input_dims, input_data, filter_dims, filter_data, output_dims, output_data);
         return ARM_CMSIS_NN_SUCCESS;

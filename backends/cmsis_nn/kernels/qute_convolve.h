@@ -105,11 +105,19 @@ void qute_multiply_pair_s16(
 #define QUTE_FIVE 5
 #define QUTE_FIVE_DEPTH 64
 
-/* Whether it can: where a column does not end with a group, the weights of a channel have to find room behind five. */
-QUTE_INLINE int qute_can_multiply_five(const qute_channels *channels, int32_t depth)
+/* Whether it can, if qute_sums_can_scale too: where a column does not end with a group, the weights of a channel have to find
+ * room behind five. */
+QUTE_INLINE int qute_can_multiply_five(int32_t depth)
 {
-    return QUTE_BLOCKS && channels->bias != NULL && depth <= ((depth & 3) == 0 ? QUTE_FIVE_DEPTH : QUTE_FIVE_DEPTH - 8);
+    return QUTE_BLOCKS && depth <= ((depth & 3) == 0 ? QUTE_FIVE_DEPTH : QUTE_FIVE_DEPTH - 8);
 }
+
+/* Whether `count` channels with windows of `depth` values have biases, and sums and multipliers for qute_scaling.h. */
+#if QUTE_BLOCKS
+int qute_sums_can_scale(const qute_channels *channels, int32_t count, int32_t depth);
+#else
+#define qute_sums_can_scale(channels, count, depth) 0
+#endif
 
 /* Five pixels of output, from columns in a buffer of QUTE_FIVE * QUTE_FIVE_DEPTH values; saturated, not clamped. */
 void qute_multiply_five_s16(const qute_product *product, int16_t *columns, int8_t *output);
@@ -117,13 +125,12 @@ void qute_multiply_five_s16(const qute_product *product, int16_t *columns, int8_
 /* Pixels that qute_multiply_strip_s16 computes from a strip of the map, two columns wider than they are. */
 #define QUTE_STRIP 4
 
-/* Whether it can: a kernel of three columns that moves by one, and whole groups of channels. */
+/* Whether it can, if qute_sums_can_scale too: a kernel of three columns that moves by one, and whole groups of channels. */
 QUTE_INLINE int qute_can_multiply_strip(const cmsis_nn_conv_params *params,
-                                        const qute_channels *channels,
                                         const cmsis_nn_dims *input_dims,
                                         const cmsis_nn_dims *filter_dims)
 {
-    return QUTE_BLOCKS && channels->bias != NULL && filter_dims->w == 3 && params->stride.w == 1 &&
+    return QUTE_BLOCKS && filter_dims->w == 3 && params->stride.w == 1 &&
         params->dilation.w == 1 && filter_dims->c == input_dims->c && (filter_dims->c & 3) == 0;
 }
 
