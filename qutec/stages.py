@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
-from qutec.backends.cmsis_nn import context_bytes, prepare, scratch_bytes, stack_bytes
+from qutec.backends.cmsis_nn import (
+    context_bytes,
+    prepare,
+    scratch_bytes,
+    stack_bytes,
+    useful_scratch_bytes,
+)
 from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.calibrate import CalibrationMethod
 from qutec.dump import Dump
@@ -19,8 +25,8 @@ from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.optimize import Optimize
 from qutec.pins import pinned_buffers
-from qutec.planner import Goal, PlannedNetwork, plan_network, with_input_rows
-from qutec.program import Program
+from qutec.planner import Goal, PlannedNetwork, plan_network, with_input_rows, with_spare_scratch
+from qutec.program import Call, Program
 from qutec.quantize import Calibration, quantize
 from qutec.targets import Target
 
@@ -32,6 +38,9 @@ __all__ = [
     "plan_network_of",
     "plan_within",
 ]
+
+_ROOMY_SHARE = 0.2
+"""Of the planner's effort, for a second plan in which scratch that is of use has its place."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +127,36 @@ def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSourc
 def plan_network_of(
     program: Program, options: CompileOptions, goal: Goal, arena_limit: int | None
 ) -> PlannedNetwork:
-    """The plan of a prepared program with the target's scratch."""
+    """The plan of a prepared program with the target's scratch, and what is of use of the arena besides."""
     core = options.target.core
-    return plan_network(
-        program,
-        [scratch_bytes(call, core) for call in program.calls],
-        core=core,
-        goal=goal,
-        arena_limit=arena_limit,
-        keep_input=options.keep_input,
-        pinned=pinned_buffers(program, options.pin),
-        seconds=options.plan_seconds,
-    )
+
+    def planned(useful: Callable[[Call], int], seconds: float) -> PlannedNetwork:
+        return plan_network(
+            program,
+            [max(scratch_bytes(call, core), useful(call)) for call in program.calls],
+            core=core,
+            goal=goal,
+            arena_limit=arena_limit,
+            keep_input=options.keep_input,
+            pinned=pinned_buffers(program, options.pin),
+            seconds=seconds,
+        )
+
+    def useful(call: Call) -> int:
+        return useful_scratch_bytes(call, core, options.optimize.kernels)
+
+    smallest = planned(lambda _call: 0, options.plan_seconds)
+    wanted = [useful(call) for call in smallest.program.calls]
+    filled = with_spare_scratch(smallest, wanted, core)
+    if all(size <= given for size, given in zip(wanted, filled.scratch, strict=True)):
+        return filled
+    # Another placement may have room for all of them.
+    roomy = planned(useful, options.plan_seconds * _ROOMY_SHARE)
+    names = [[call.name for call in one.program.calls] for one in (roomy, smallest)]
+    if roomy.plan.arena_bytes > smallest.plan.arena_bytes or sorted(names[0]) != sorted(names[1]):
+        return filled
+    proof = {"lower_bound_bytes": smallest.plan.lower_bound_bytes, "scope": smallest.plan.scope}
+    return replace(roomy, plan=replace(roomy.plan, **proof, techniques=smallest.plan.techniques))
 
 
 def plan_within(program: Program, options: CompileOptions, sram_budget: int | None) -> PlannedNetwork:
