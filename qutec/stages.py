@@ -37,6 +37,7 @@ __all__ = [
     "lowered",
     "plan_network_of",
     "plan_within",
+    "useful_scratch",
 ]
 
 _ROOMY_SHARE = 0.2
@@ -124,6 +125,12 @@ def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSourc
     return source
 
 
+def useful_scratch(program: Program, options: CompileOptions) -> list[int]:
+    """Bytes of scratch that are of use to each call's kernel; 0 where no more than it needs is."""
+    core, kernels = options.target.core, options.optimize.kernels
+    return [useful_scratch_bytes(call, core, kernels) for call in program.calls]
+
+
 def plan_network_of(
     program: Program, options: CompileOptions, goal: Goal, arena_limit: int | None
 ) -> PlannedNetwork:
@@ -142,40 +149,46 @@ def plan_network_of(
             seconds=seconds,
         )
 
-    def useful(call: Call) -> int:
-        return useful_scratch_bytes(call, core, options.optimize.kernels)
-
     smallest = planned(lambda _call: 0, options.plan_seconds)
-    wanted = [useful(call) for call in smallest.program.calls]
+    wanted = useful_scratch(smallest.program, options)
     filled = with_spare_scratch(smallest, wanted, core)
-    if all(size <= given for size, given in zip(wanted, filled.scratch, strict=True)):
+    has_all = all(size <= given for size, given in zip(wanted, filled.scratch, strict=True))
+    if has_all or goal is Goal.SRAM:
         return filled
-    # Another placement may have room for all of them.
-    roomy = planned(useful, options.plan_seconds * _ROOMY_SHARE)
+    # Another placement may have room for all of it.
+    roomy = planned(
+        lambda call: useful_scratch_bytes(call, core, options.optimize.kernels),
+        options.plan_seconds * _ROOMY_SHARE,
+    )
     names = [[call.name for call in one.program.calls] for one in (roomy, smallest)]
     if roomy.plan.arena_bytes > smallest.plan.arena_bytes or sorted(names[0]) != sorted(names[1]):
         return filled
-    proof = {"lower_bound_bytes": smallest.plan.lower_bound_bytes, "scope": smallest.plan.scope}
-    return replace(roomy, plan=replace(roomy.plan, **proof, techniques=smallest.plan.techniques))
+    proven = replace(
+        roomy.plan,
+        lower_bound_bytes=smallest.plan.lower_bound_bytes,
+        scope=smallest.plan.scope,
+        techniques=smallest.plan.techniques,
+    )
+    return replace(roomy, plan=proven)
 
 
 def plan_within(program: Program, options: CompileOptions, sram_budget: int | None) -> PlannedNetwork:
     """The plan whose arena leaves room for context and stack, if there is one.
 
-    What runs row by row has a deeper stack, so a plan may want more besides its arena than was left for it;
-    then another is made for what that leaves.
+    What runs row by row has a deeper stack, and so has what finds no scratch in the arena, so a plan may want
+    more besides its arena than was left for it; then another is made for what that leaves.
     """
 
-    def outside(program: Program) -> int:
-        stack = stack_bytes(program.calls, options.target.core, options.optimize.kernels)
+    def outside(program: Program, scratch: Sequence[int]) -> int:
+        stack = stack_bytes(program.calls, scratch, options.target.core, options.optimize.kernels)
         return context_bytes(program) + stack
 
     if sram_budget is None:
         return plan_network_of(program, options, options.optimize.plan_goal, None)
-    left = outside(program)
+    left = outside(program, useful_scratch(program, options))
     while True:
         planned = plan_network_of(program, options, options.optimize.plan_goal, sram_budget - left)
-        wanted = outside(planned.program)
+        wanted = outside(planned.program, planned.scratch)
         if wanted <= left or planned.plan.arena_bytes + wanted <= sram_budget:
             return planned
         left = wanted

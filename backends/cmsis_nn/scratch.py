@@ -6,7 +6,8 @@ Not covered: Arm's library built with armclang, which wants two columns for 1x1 
 whose getter asks for memory that its 3x3 depthwise kernel does not use. The generated project checks the
 linked getters against the plan.
 
-More than that is of use to some of the bundled kernels, which look at `ctx->size`: see `useful_scratch_bytes`.
+More than that is of use to some of the bundled kernels, which look at `ctx->size`; see
+`useful_scratch_bytes`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _DSP_PIXELS = 5
 _DSP_STACK_COLUMNS = 640
 """Bytes of columns that it has on the stack where there is none."""
 _WIDENED_VALUES = 256
-"""Of the input of a dense layer, those that are worth scratch: what a row of weights meets behind them is read as it is."""
+"""Of the input of a dense layer, those that are worth scratch: the rest is widened for every three rows."""
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -114,9 +115,9 @@ def scratch_bytes(call: Call, core: Core) -> int:
 
 
 def useful_scratch_bytes(call: Call, core: Core, kernels: KernelSet) -> int:
-    """Bytes of `ctx->buf` with which the bundled kernel is faster or needs less stack; 0 where more is of no use.
+    """`ctx->buf` with which the bundled kernel is faster or needs less stack, bytes; 0 where more is no use.
 
-    Never less than `scratch_bytes`, and enough for any kernel that is given it.
+    Never less than `scratch_bytes` where it is not 0.
     """
     if kernels is not KernelSet.FAST or not core.dsp or core.mve:
         return 0
@@ -131,7 +132,7 @@ def useful_scratch_bytes(call: Call, core: Core, kernels: KernelSet) -> int:
 
 
 def _five_columns(call: Conv2D) -> int:
-    """What `qute_five_bytes` in kernels/qute_convolve.h says, for the calls that arm_convolve_wrapper_s8 gives them to."""
+    """`qute_five_bytes` of kernels/qute_convolve.h, for calls that arm_convolve_wrapper_s8 uses it in."""
     _, height, width, channels = call.weights.shape
     depth = int(height * width * channels)
     length = _round_up(depth, 4)

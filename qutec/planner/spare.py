@@ -14,9 +14,9 @@ __all__ = ["with_spare_scratch"]
 
 
 def with_spare_scratch(planned: PlannedNetwork, useful: Sequence[int], core: Core | None) -> PlannedNetwork:
-    """The same plan with `useful[i]` bytes of scratch for every call i that the arena has room for while it runs.
+    """The same plan with `useful[i]` bytes of scratch for every call i for which the arena has them free.
 
-    Nothing else changes; calls for which there is no room, or 0 bytes are of use, keep the scratch that they have.
+    Nothing else changes; calls for which it has not, or to which no more is of use, keep what they have.
     `live_bytes` stay what the calls cannot do without. The result is validated.
     """
     plan = planned.plan
@@ -38,7 +38,7 @@ def with_spare_scratch(planned: PlannedNetwork, useful: Sequence[int], core: Cor
 
 
 def _free(plan: Plan, call: int, size: int) -> int | None:
-    """Where `size` bytes of the arena belong to nobody but the call's own scratch; None where they are nowhere together."""
+    """Where `size` bytes belong to nobody, or to the call's own scratch, while it runs; None for nowhere."""
     alignment = plan.alignment.scratch
     start = 0
     for allocation in plan.live_at(call):
