@@ -67,17 +67,19 @@ class Draw:
 
     def shift(self) -> int:
         if self.chance(15):
-            return int(self.rng.choice([0, 1, 7, -1, -31]))
+            return int(self.rng.choice([0, 1, 7, -1, -22, -23, -28, -31]))
         return self.integer(-12, -3)
 
     def multipliers(self, count: int) -> Int32Array:
-        return np.array([self.multiplier() for _ in range(count)], np.int32)
+        values = np.array([self.multiplier() for _ in range(count)], np.int32)
+        # No network has a negative one, but the arithmetic allows it.
+        return values * self.rng.choice(np.array([-1, 1], np.int32), count) if self.chance(8) else values
 
     def shifts(self, count: int) -> Int32Array:
         return np.array([self.shift() for _ in range(count)], np.int32)
 
     def biases(self, count: int) -> Int32Array:
-        limit = 2**31 - 2**26 if self.chance(10) else 20000
+        limit = self.rng.choice([2**29, 2**31 - 2**26]) if self.chance(15) else 20000
         return self.rng.integers(-limit, limit, count, dtype=np.int32)
 
     def activation(self) -> tuple[int, int]:

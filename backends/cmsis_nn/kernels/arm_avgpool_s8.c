@@ -77,7 +77,7 @@ QUTE_INLINE void sum_of_four(const qute_pool_window *window, const int8_t *row, 
 
 #endif
 
-static void mean_of_window(const qute_pool_window *window, const cmsis_nn_activation *activation, int8_t *output)
+QUTE_SMALL static void mean_of_window(const qute_pool_window *window, const cmsis_nn_activation *activation, int8_t *output)
 {
     const int32_t count = window->rows * window->columns;
     int32_t channel = 0;
@@ -114,7 +114,7 @@ static void mean_of_window(const qute_pool_window *window, const cmsis_nn_activa
 #define MEAN_OF_WINDOW mean_of_window
 #endif
 
-arm_cmsis_nn_status arm_avgpool_s8(const cmsis_nn_context *ctx,
+QUTE_SMALL arm_cmsis_nn_status arm_avgpool_s8(const cmsis_nn_context *ctx,
                                    const cmsis_nn_pool_params *pool_params,
                                    const cmsis_nn_dims *input_dims,
                                    const int8_t *input_data,

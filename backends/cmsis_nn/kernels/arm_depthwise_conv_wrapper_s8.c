@@ -109,7 +109,8 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
     call.output = output_data;
     call.scratch = (uint32_t *)ctx->buf;
 #if QUTE_DSP
-    call.can_scale = can_scale(&call);
+    /* Others go channel by channel. */
+    call.can_scale = (qute_depthwise_is_s8x4(dw_conv_params, input_dims) || dw_conv_params->ch_mult >= 4) && can_scale(&call);
 #endif
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
@@ -124,7 +125,7 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
         }
 #endif
         for (; y < output_dims->h; y++) {
-#if QUTE_DEPTHWISE_S8X4 && !QUTE_MVE
+#if QUTE_DEPTHWISE_S8X4
             if (qute_depthwise_is_s8x4(dw_conv_params, input_dims)) {
                 qute_depthwise_row_s8x4(&call, y);
                 continue;

@@ -9,6 +9,7 @@
 #define QUTE_BLOCKS_H
 
 #include "qute_intrinsics.h"
+#include "qute_unrolled.h"
 
 #if QUTE_DSP && defined(__OPTIMIZE__)
 #define QUTE_BLOCKS 1
@@ -198,8 +199,8 @@ QUTE_INLINE int16_t *qute_zero_groups(int16_t *columns, int32_t groups)
     "sxtb16 r10, r10, ror #8\n\t"                                                                                      \
     "sxtb16 r11, r11, ror #8\n\t" QUTE_DOT_ROW("r1", "r4") QUTE_DOT_ROW("r2", "r5") QUTE_DOT_ROW("r3", "r6")
 
-/* `groups` groups of eight values; `pitch` bytes from one row of weights to the next. r7 as in qute_block_s16, and where
- * the loops end is on the stack. */
+/* `groups` > 0 groups of eight values; `pitch` bytes from one row of weights to the next. r7 as in qute_block_s16; where the
+ * loop ends is on the stack, and it is entered as in qute_unrolled.h. */
 QUTE_INLINE void qute_block_dot_s8(
     const int8_t *input, const int8_t *weights, int32_t pitch, int32_t groups, int32_t sums[3])
 {
@@ -210,27 +211,20 @@ QUTE_INLINE void qute_block_dot_s8(
     register int32_t s0 __asm__("r4") = sums[0];
     register int32_t s1 __asm__("r5") = sums[1];
     register int32_t s2 __asm__("r6") = sums[2];
-    register uintptr_t e0 __asm__("r8") = (uintptr_t)(input + 32 * (groups >> 2));
+    register int32_t e0 __asm__("r8") = QUTE_SKIPPED(groups, 4, 128);
     register uintptr_t e1 __asm__("r9") = (uintptr_t)(input + 8 * groups);
     register uint32_t o0 __asm__("r10");
     register uint32_t o1 __asm__("r11");
     register uint32_t w0 __asm__("r12");
     register uint32_t w1 __asm__("lr");
 
-    __asm__ volatile("push {r7, %[e0], %[e1]}\n\t"
-                     "b 2f\n"
-                     "1:\n\t" QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP QUTE_DOT_GROUP
-                     "2:\n\t"
+    __asm__ volatile("push {r7, %[e1]}\n\t" QUTE_ENTRY("%[e0]", "%[w1]", "1f")
+                     "bx %[e0]\n"
+                     "1:\n\t" QUTE_REPEATED(4) QUTE_DOT_GROUP ".endr\n\t"
                      "ldr r7, [sp, #4]\n\t"
                      "cmp %[x], r7\n\t"
                      "bne 1b\n\t"
-                     "b 4f\n"
-                     "3:\n\t" QUTE_DOT_GROUP
-                     "4:\n\t"
-                     "ldr r7, [sp, #8]\n\t"
-                     "cmp %[x], r7\n\t"
-                     "bne 3b\n\t"
-                     "pop {r7, %[e0], %[e1]}"
+                     "pop {r7, %[e1]}"
                      : [row0] "+&r"(row0), [row1] "+&r"(row1), [row2] "+&r"(row2), [x] "+&r"(x), [s0] "+&r"(s0),
                        [s1] "+&r"(s1), [s2] "+&r"(s2), [e0] "+&r"(e0), [e1] "+&r"(e1), [o0] "=&r"(o0),
                        [o1] "=&r"(o1), [w0] "=&r"(w0), [w1] "=&r"(w1)
@@ -307,7 +301,7 @@ QUTE_INLINE void qute_block_dot_s16(
     "smlad %[s0], %[o0], %[x1], %[s0]\n\t"                                                                             \
     "smlad %[s2], %[o1], %[x1], %[s2]\n\t"
 
-/* `groups` groups of four values. r7 as in qute_block_s16: the offset; where the loops end is on the stack. */
+/* `groups` > 0 groups of four values. r7 as in qute_block_s16: the offset; the loop is that of qute_block_dot_s8. */
 QUTE_INLINE void qute_block_s8(const int8_t *input,
                                uint32_t offset_pair,
                                const int8_t *weights,
@@ -322,28 +316,21 @@ QUTE_INLINE void qute_block_s8(const int8_t *input,
     register int32_t s1 __asm__("r4") = sums[1];
     register int32_t s2 __asm__("r5") = sums[2];
     register int32_t s3 __asm__("r6") = sums[3];
-    register uintptr_t e0 __asm__("r8") = (uintptr_t)(input + 16 * (groups >> 2));
+    register int32_t e0 __asm__("r8") = QUTE_SKIPPED(groups, 4, 80);
     register uintptr_t e1 __asm__("r9") = (uintptr_t)(input + 4 * groups);
     register uint32_t o0 __asm__("r10") = offset_pair;
     register uint32_t o1 __asm__("r11");
     register uint32_t x0 __asm__("r12");
     register uint32_t x1 __asm__("lr");
 
-    __asm__ volatile("push {r7, %[e0], %[e1]}\n\t"
-                     "mov r7, %[o0]\n\t"
-                     "b 2f\n"
-                     "1:\n\t" QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8 QUTE_GROUP_S8
-                     "2:\n\t"
+    __asm__ volatile("push {r7, %[e1]}\n\t"
+                     "mov r7, %[o0]\n\t" QUTE_ENTRY("%[e0]", "%[x1]", "1f")
+                     "bx %[e0]\n"
+                     "1:\n\t" QUTE_REPEATED(4) QUTE_GROUP_S8 ".endr\n\t"
                      "ldr %[e0], [sp, #4]\n\t"
                      "cmp %[x], %[e0]\n\t"
                      "bne 1b\n\t"
-                     "b 4f\n"
-                     "3:\n\t" QUTE_GROUP_S8
-                     "4:\n\t"
-                     "ldr %[e0], [sp, #8]\n\t"
-                     "cmp %[x], %[e0]\n\t"
-                     "bne 3b\n\t"
-                     "pop {r7, %[e0], %[e1]}"
+                     "pop {r7, %[e1]}"
                      : [row] "+&r"(row), [x] "+&r"(x), [s0] "+&r"(s0), [s1] "+&r"(s1), [s2] "+&r"(s2),
                        [s3] "+&r"(s3), [e0] "+&r"(e0), [e1] "+&r"(e1), [o0] "+&r"(o0), [o1] "=&r"(o1),
                        [x0] "=&r"(x0), [x1] "=&r"(x1)

@@ -20,7 +20,8 @@ QUTE_SMALL void qute_convolve_s8(int16_t *columns,
     const int32_t group_channels = output_dims->c / groups;
     const qute_rest no_rest = {NULL, 0, 0, 0};
     qute_windows windows = {params, input_dims, filter_dims, input, 0, {0, 0}};
-    const int32_t can_strip = groups == 1 && qute_can_multiply_strip(params, channels, input_dims, filter_dims);
+    const int32_t can_strip = groups == 1 && qute_can_multiply_strip(params, input_dims, filter_dims) &&
+        qute_sums_can_scale(channels, output_dims->c, depth);
     qute_product product = {channels, filter, depth, 0, group_channels, output_dims->c};
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {

@@ -12,8 +12,8 @@ typedef struct {
     qute_channel_walk walk;
     const int16_t *columns;
     int32_t excess; /* values that the last group has too many */
-    uintptr_t fours_end; /* of the columns: groups that are read four by four, and all */
-    uintptr_t end;
+    int32_t skipped; /* by the first round of the loop, see qute_unrolled.h */
+    uintptr_t end; /* of the columns */
     const int8_t *output_end;
     const int8_t *weights;
     int32_t sums[QUTE_FIVE]; /* of a channel that is left to the caller */
@@ -21,25 +21,29 @@ typedef struct {
 
 /* Offsets on the stack. */
 #define COLUMNS "24"
-#define FOURS_END "32"
+#define ENTRY "32"
 #define END "36"
 #define OUTPUT_END "40"
 
 /* r0 columns, r1 weights widened, r2-r6 values of the five pixels, r7 weights widened, r8 weights, r9-r12 and lr sums. */
 #define FIVE_PRODUCTS(weights)                                                                                         \
-    "ldmia r0!, {r2, r3, r4, r5, r6}\n\t"                                                                              \
+    "ldmia.n r0!, {r2, r3, r4, r5, r6}\n\t"                                                                            \
     "smlad r9, " weights ", r2, r9\n\t"                                                                                \
     "smlad r10, " weights ", r3, r10\n\t"                                                                              \
     "smlad r11, " weights ", r4, r11\n\t"                                                                              \
     "smlad r12, " weights ", r5, r12\n\t"                                                                              \
     "smlad lr, " weights ", r6, lr\n\t"
 
+/* Groups of the unrolled loop, and bytes of one. */
+#define UNROLLED 8
+#define GROUP_BYTES 56
+
 #define GROUP                                                                                                          \
     "ldr r1, [r8], #4\n\t"                                                                                             \
     "sxtb16 r7, r1\n\t"                                                                                                \
     "sxtb16 r1, r1, ror #8\n\t" FIVE_PRODUCTS("r7") FIVE_PRODUCTS("r1")
 
-/* All channels up to output_end, or up to one whose shift is to the left: its sums are left in the product. */
+/* All channels up to output_end, or up to one whose shift is unusual: its sums are left in the product. */
 QUTE_NOINLINE void multiply_channels(product *p)
 {
     register product *k __asm__("r0") = p;
@@ -47,6 +51,7 @@ QUTE_NOINLINE void multiply_channels(product *p)
                      "sub sp, sp, #48\n\t"
                      "ldmia r0!, {r1, r2, r3, r4, r5, r6}\n\t"
                      "ldmia r0, {r7, r8, r9, r10, r11, r12}\n\t"
+                     QUTE_ENTRY("r9", "r0", "2f")
                      "stmia sp, {r1, r2, r3, r4, r5, r6, r7, r8, r9, r10, r11, r12}\n\t"
                      "mov r8, r12\n"
                      /* The next channel. */
@@ -57,22 +62,15 @@ QUTE_NOINLINE void multiply_channels(product *p)
                      "mov r11, r9\n\t"
                      "mov r12, r9\n\t"
                      "mov lr, r9\n\t"
-                     "b 3f\n"
-                     "2:\n\t" GROUP GROUP GROUP GROUP
-                     "3:\n\t"
-                     "ldr r1, [sp, #" FOURS_END "]\n\t"
-                     "cmp r0, r1\n\t"
-                     "bne 2b\n\t"
-                     "b 5f\n"
-                     "4:\n\t" GROUP
-                     "5:\n\t"
+                     "ldr pc, [sp, #" ENTRY "]\n"
+                     "2:\n\t" QUTE_REPEATED(UNROLLED) GROUP ".endr\n\t"
                      "ldr r1, [sp, #" END "]\n\t"
                      "cmp r0, r1\n\t"
-                     "bne 4b\n\t"
+                     "bne 2b\n\t"
                      /* Multiplier, output, offset, pixel step, shift step, bias step. */
                      "ldmia sp, {r1, r2, r3, r4, r5, r6}\n\t"
                      QUTE_LOAD_SCALING
-                     "ble 6f\n\t" QUTE_SCALE("r9") QUTE_SCALE("r10") QUTE_SCALE("r11") QUTE_SCALE("r12") QUTE_SCALE("lr")
+                     "bhi 6f\n\t" QUTE_SCALE("r9") QUTE_SCALE("r10") QUTE_SCALE("r11") QUTE_SCALE("r12") QUTE_SCALE("lr")
                      "add r5, r2, r4, lsl #1\n\t"
                      "strb r10, [r2, r4]\n\t"
                      "strb r11, [r2, r4, lsl #1]\n\t"
@@ -102,7 +100,7 @@ static void multiply_up_to(product *p, int8_t *output_end)
     while (p->walk.output != output_end) {
         multiply_channels(p);
         if (p->walk.output != output_end) {
-            qute_put_left_shifted(&p->walk, p->sums, QUTE_FIVE);
+            qute_put_unusual(&p->walk, p->sums, QUTE_FIVE);
             p->weights -= p->excess;
         }
     }
@@ -119,7 +117,7 @@ void qute_multiply_five_s16(const qute_product *call, int16_t *columns, int8_t *
     qute_start_walk(&p.walk, call, output);
     p.columns = columns;
     p.excess = length - depth;
-    p.fours_end = (uintptr_t)(columns + QUTE_FIVE * (length & ~15));
+    p.skipped = QUTE_SKIPPED(length >> 2, UNROLLED, GROUP_BYTES);
     p.end = (uintptr_t)end;
     p.weights = call->weights;
     if (p.excess == 0) {

@@ -170,7 +170,7 @@ QUTE_INLINE void add_rest(const qute_rest *rest, const int8_t *weights, int32_t 
 {
     int32_t k = 0;
 #if QUTE_BLOCKS
-    if (rest->step == pitch) {
+    if (rest->step == pitch && rest->count >= 4) {
         k = rest->count & ~3;
         qute_block_s8(rest->input, qute_pair(rest->offset), weights, pitch, k >> 2, sums);
     }

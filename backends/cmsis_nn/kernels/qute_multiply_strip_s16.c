@@ -16,6 +16,7 @@ typedef struct {
     const int16_t *strip;
     uintptr_t first_row_end;
     const int8_t *output_end;
+    int32_t skipped; /* by the first round of a row's loop, see qute_unrolled.h */
     const int8_t *weights;
     int32_t sums[QUTE_STRIP]; /* of a channel that is left to the caller */
 } product;
@@ -25,6 +26,11 @@ typedef struct {
 #define END "28"
 #define STRIP "40"
 #define OUTPUT_END "48"
+#define ENTRY "52"
+
+/* Groups of four channels of the unrolled loop, and bytes of one. */
+#define UNROLLED 2
+#define GROUP_BYTES 148
 
 /* r0 strip, r1 weights, r2-r7 a row of it, r8 weights, r9-r12 sums, lr channels. */
 #define TAP(weights, half, x0, x1, x2, x3)                                                                             \
@@ -36,10 +42,10 @@ typedef struct {
     "smlad r12, r1, " x3 ", r12\n\t"
 
 #define TAPS(half, last)                                                                                               \
-    "ldmia r0!, {r2, r3, r4, r5, r6, r7}\n\t" TAP(", lr]", half, "r3", "r4", "r5", "r6")                               \
+    "ldmia.n r0!, {r2, r3, r4, r5, r6, r7}\n\t" TAP(", lr]", half, "r3", "r4", "r5", "r6")                               \
         TAP(", lr, lsl #1]", half, "r4", "r5", "r6", "r7") TAP(last, half, "r2", "r3", "r4", "r5")
 
-/* All channels up to output_end, or up to one whose shift is to the left: its sums are left in the product. */
+/* All channels up to output_end, or up to one whose shift is unusual: its sums are left in the product. */
 QUTE_NOINLINE void multiply_channels(product *p)
 {
     register product *k __asm__("r0") = p;
@@ -48,7 +54,9 @@ QUTE_NOINLINE void multiply_channels(product *p)
                      "ldmia r0!, {r1, r2, r3, r4, r5, r6}\n\t"
                      "stmia sp, {r1, r2, r3, r4, r5, r6}\n\t"
                      "ldmia r0, {r7, r8, r9, r10, r11, r12, lr}\n\t"
-                     "ldr r3, [r0, #28]\n\t"
+                     "ldrd r2, r3, [r0, #28]\n\t"
+                     QUTE_ENTRY("r2", "r0", "3f")
+                     "str r2, [sp, #" ENTRY "]\n\t"
                      "add r0, sp, #24\n\t"
                      "stmia r0, {r7, r8, r9, r10, r11, r12, lr}\n\t"
                      "mov r8, r3\n\t"
@@ -62,8 +70,9 @@ QUTE_NOINLINE void multiply_channels(product *p)
                      "mov r12, r9\n"
                      /* The next row. */
                      "2:\n\t"
-                     "str r1, [sp, #" ROW_END "]\n"
-                     "3:\n\t" TAPS("", "]") TAPS(", ror #8", "], #4")
+                     "str r1, [sp, #" ROW_END "]\n\t"
+                     "ldr pc, [sp, #" ENTRY "]\n"
+                     "3:\n\t" QUTE_REPEATED(UNROLLED) TAPS("", "]") TAPS(", ror #8", "], #4") ".endr\n\t"
                      "ldr r1, [sp, #" ROW_END "]\n\t"
                      "cmp r0, r1\n\t"
                      "bne 3b\n\t"
@@ -73,7 +82,7 @@ QUTE_NOINLINE void multiply_channels(product *p)
                      "add r8, r8, lr, lsl #1\n\t"
                      "bne 2b\n\t"
                      "ldmia sp, {r1, r2, r3, r4, r5, r6}\n\t" QUTE_LOAD_SCALING
-                     "ble 4f\n\t" QUTE_SCALE("r9") QUTE_SCALE("r10") QUTE_SCALE("r11") QUTE_SCALE("r12")
+                     "bhi 4f\n\t" QUTE_SCALE("r9") QUTE_SCALE("r10") QUTE_SCALE("r11") QUTE_SCALE("r12")
                      "add r5, r2, r4, lsl #1\n\t"
                      "strb r10, [r2, r4]\n\t"
                      "strb r11, [r2, r4, lsl #1]\n\t"
@@ -86,7 +95,7 @@ QUTE_NOINLINE void multiply_channels(product *p)
                      "4:\n\t"
                      "add sp, sp, #56\n\t"
                      "pop {r0, r7}\n\t"
-                     "strd r1, r2, [r0], #52\n\t"
+                     "strd r1, r2, [r0], #56\n\t"
                      "stmia r0, {r8, r9, r10, r11, r12}\n\t"
                      : "+&r"(k)
                      :
@@ -106,11 +115,12 @@ void qute_multiply_strip_s16(const qute_product *call, const int16_t *strip, int
     p.strip = strip;
     p.first_row_end = (uintptr_t)strip + (uintptr_t)p.row_bytes;
     p.output_end = output_end;
+    p.skipped = QUTE_SKIPPED(channels >> 2, UNROLLED, GROUP_BYTES);
     p.weights = call->weights;
     while (p.walk.output != output_end) {
         multiply_channels(&p);
         if (p.walk.output != output_end) {
-            qute_put_left_shifted(&p.walk, p.sums, QUTE_STRIP);
+            qute_put_unusual(&p.walk, p.sums, QUTE_STRIP);
         }
     }
 }
