@@ -117,7 +117,9 @@ class CallWriter:
             case InputRows():
                 raise ValueError(f"{call.name} is not within a region")
             case HeadFeatures() | HeadLogits() | HeadUncertainty() | ExitCheck():
-                return write_head_call(index, call, self.address, self._const, self._kernels)
+                place = "NULL" if scratch.offset is None else plus("arena", scratch.offset)
+                room = place, 0 if scratch.offset is None else scratch.size
+                return write_head_call(index, call, self.address, self._const, self._kernels, room)
 
     def address(self, tensor: Tensor) -> str:
         """C expression of a tensor's first byte: in the arena, or a const array."""

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.const_data import ConstData
-from qutec.backends.cmsis_nn.head_features import braced, feature_kernel, feature_params
+from qutec.backends.cmsis_nn.head_features import (
+    braced,
+    feature_kernel,
+    feature_params,
+    takes_scratch,
+)
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import ExitCheck, HeadFeatures, HeadLogits, HeadUncertainty, Tensor
 
@@ -22,14 +27,16 @@ def write_head_call(
     address: Address,
     const_data: ConstData,
     kernels: KernelSet,
+    scratch: tuple[str, int],
 ) -> str:
     """The statements of call `index`; they return an arm_cmsis_nn_status.
 
-    Wide data is in the arena, never in an array of bytes in flash: the planner aligns what it places.
+    `scratch` is where the scratch of the call is, in C, and its bytes. Wide data is in the arena, never in an
+    array of bytes in flash: the planner aligns what it places.
     """
     match call:
         case HeadFeatures():
-            statement = _features(index, call, address, const_data, kernels)
+            statement = _features(index, call, address, const_data, kernels, scratch)
         case HeadLogits():
             statement = _logits(index, call, address, const_data)
         case HeadUncertainty():
@@ -40,11 +47,17 @@ def write_head_call(
 
 
 def _features(
-    index: int, call: HeadFeatures, address: Address, const_data: ConstData, kernels: KernelSet
+    index: int,
+    call: HeadFeatures,
+    address: Address,
+    const_data: ConstData,
+    kernels: KernelSet,
+    scratch: tuple[str, int],
 ) -> str:
     function = feature_kernel(call, kernels)
     params = feature_params(index, call, const_data, function)
-    return f"{function}(&{params}, {address(call.input)}, {wide(address(call.output), 16)});"
+    room = f"{scratch[0]}, {scratch[1]}, " if takes_scratch(function) else ""
+    return f"{function}(&{params}, {address(call.input)}, {room}{wide(address(call.output), 16)});"
 
 
 def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstData) -> str:

@@ -13,12 +13,23 @@ from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import HeadFeatures
 
-__all__ = ["braced", "feature_kernel", "feature_params", "feature_row_kernels", "feature_row_params"]
+__all__ = [
+    "braced",
+    "feature_kernel",
+    "feature_params",
+    "feature_row_kernels",
+    "feature_row_params",
+    "feature_tile_bytes",
+    "takes_scratch",
+]
 
 _LANES = 4
 _MAX_RUN = 128
 """Sums of four channels in the halves of words hold so many values of 9 bits."""
 _INT16_MAX = 32767
+_TILE_COLUMN_BYTES = 32
+"""Of a tile of kernels/qute_head_relu_3x3_s8x4.c."""
+_TILE_PLACES = 16
 
 
 def feature_kernel(call: HeadFeatures, kernels: KernelSet = KernelSet.FAST) -> str:
@@ -34,6 +45,11 @@ def feature_kernel(call: HeadFeatures, kernels: KernelSet = KernelSet.FAST) -> s
     return f"qute_head_{kind}_s8x4" if in_lanes else f"qute_head_{kind}_s8"
 
 
+def takes_scratch(kernel: str) -> bool:
+    """Whether a kernel of whole maps has parameters for scratch."""
+    return "3x3" in kernel
+
+
 def feature_row_kernels(call: HeadFeatures) -> tuple[str, str]:
     """The C functions for a call that takes in row after row: for a row, and for the end."""
     kind = "relu" if call.relu else "sums"
@@ -43,6 +59,19 @@ def feature_row_kernels(call: HeadFeatures) -> tuple[str, str]:
     short = max(lines for _, lines in columns.lines()) <= _MAX_RUN
     lanes = "s8x4" if call.input_shape[3] >= _LANES and (call.relu or short) else "s8"
     return f"qute_head_{kind}_row_{lanes}", f"qute_head_end_{lanes}"
+
+
+def feature_tile_bytes(call: HeadFeatures) -> int:
+    """Bytes of scratch that are of use to the kernel of a whole map; 0 where none are.
+
+    A line of outputs is divided evenly into tiles, of about `_TILE_PLACES` outputs.
+    """
+    if not _is_3x3(call):
+        return 0
+    _, columns = map_axes(call)
+    tiles = -(-columns.outputs // _TILE_PLACES)
+    places = -(-columns.outputs // tiles)
+    return _TILE_COLUMN_BYTES * (places + 2)
 
 
 def _is_3x3(call: HeadFeatures) -> bool:

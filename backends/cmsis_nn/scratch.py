@@ -12,8 +12,17 @@ More than that is of use to some of the bundled kernels, which look at `ctx->siz
 
 from __future__ import annotations
 
+from qutec.backends.cmsis_nn.head_features import feature_tile_bytes
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
-from qutec.program import AvgPool2D, Call, Conv2D, DepthwiseConv2D, FullyConnected, RowRegion
+from qutec.program import (
+    AvgPool2D,
+    Call,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    HeadFeatures,
+    RowRegion,
+)
 from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
@@ -119,9 +128,13 @@ def useful_scratch_bytes(call: Call, core: Core, kernels: KernelSet) -> int:
 
     Never less than `scratch_bytes` where it is not 0.
     """
-    if kernels is not KernelSet.FAST or not core.dsp or core.mve:
+    if kernels is not KernelSet.FAST or not core.dsp:
         return 0
     match call:
+        case HeadFeatures():
+            return feature_tile_bytes(call)
+        case _ if core.mve:
+            return 0
         case Conv2D():
             return _five_columns(call)
         case FullyConnected():

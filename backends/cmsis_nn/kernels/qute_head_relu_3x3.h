@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Tiles of the map for 3x3 kernels of stride 1, for blocks of four channels.
  *
- * What all heads share, the pixels plus their offset in 16 bits, is in a tile on the stack, in pairs of two lines or two
+ * What all heads share, the pixels plus their offset in 16 bits, is in a tile, in pairs of two lines or two
  * places that one SMLAD takes. The weights of a channel stay in registers for all of a tile. */
 #ifndef QUTE_HEAD_RELU_3X3_H
 #define QUTE_HEAD_RELU_3X3_H
@@ -13,8 +13,6 @@
 #include "qute_window.h"
 
 #define KERNEL 3
-/* Outputs along a line that a tile serves. */
-#define PLACES 13
 
 /* Two pairs of one channel at one place; which, the kernel says. */
 typedef struct {
@@ -57,6 +55,18 @@ QUTE_INLINE void put_column(tile_column *column, block_pairs first, block_pairs 
     }
 }
 
+/* Columns outside of the map, up to `end`. */
+QUTE_NOINLINE tile_column *put_zeros(tile_column *column, const tile_column *end)
+{
+    QUTE_ROLLED
+    while (column != end) {
+        const tile_column zeros = {{{0, 0}}};
+        *column++ = zeros;
+        QUTE_NO_CALL;
+    }
+    return column;
+}
+
 /* Four channels of a pixel outside of the map: 0 with the offset. */
 QUTE_INLINE uint32_t outside_of(const qute_head_relu_params *params)
 {
@@ -65,7 +75,7 @@ QUTE_INLINE uint32_t outside_of(const qute_head_relu_params *params)
 
 /* `count` lines, those from `begin` to `end` - 1 inside of the map, the first of which is at `row`; the others are
  * `none`. */
-QUTE_INLINE void find_lines(const qute_head_relu_params *params,
+QUTE_NOINLINE void find_lines(const qute_head_relu_params *params,
                             const int8_t *row,
                             int32_t begin,
                             int32_t end,

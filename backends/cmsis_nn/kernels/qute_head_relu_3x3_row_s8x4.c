@@ -6,6 +6,9 @@
 #include "qute_head_relu_3x3.h"
 #include "qute_requantize.h"
 
+/* Outputs that a tile on the stack serves. */
+#define PLACES 6
+
 /* A tile has pairs {line 0, line 2} and {line 1 one place before, line 1}: nine products are four pairs and one more. */
 QUTE_NOINLINE void fill_tile(const tile_line *lines,
                              int32_t at,
@@ -16,15 +19,11 @@ QUTE_NOINLINE void fill_tile(const tile_line *lines,
                              tile_column *column,
                              const tile_column *end)
 {
-    const block_pairs outside = pairs_of(none, none, offset);
     const int8_t *upper = pixels_at(lines, at);
     const int8_t *middle = pixels_at(lines + 1, at);
     const int8_t *lower = pixels_at(lines + 2, at);
     uint32_t before = none;
-    QUTE_ROLLED
-    for (; left > 0; left--) {
-        put_column(column++, outside, outside);
-    }
+    column = put_zeros(column, column + left);
     QUTE_ROLLED
     for (; inside > 0; inside--) {
         const uint32_t here = qute_load_s8x4(middle);
@@ -35,10 +34,10 @@ QUTE_NOINLINE void fill_tile(const tile_line *lines,
         middle += lines[1].step;
         lower += lines[2].step;
     }
-    QUTE_ROLLED
-    while (column != end) {
-        put_column(column++, outside, pairs_of(before, none, offset));
-        before = none;
+    if (column != end) {
+        const block_pairs zeros = {{0}};
+        put_column(column++, zeros, pairs_of(before, none, offset));
+        (void)put_zeros(column, end);
     }
 }
 

@@ -11,26 +11,23 @@
 #define MAX_HEADS 4
 /* Lines of the map in a tile, which serves two lines of outputs. */
 #define LINES 4
+/* Outputs along a line that a tile on the stack serves. */
+#define PLACES 8
 
 /* A tile has pairs {line 0, line 2} and {line 1, line 3}. */
 QUTE_NOINLINE void fill_tile(const tile_line *lines,
                              int32_t at,
                              int32_t left,
                              int32_t inside,
-                             uint32_t none,
                              uint32_t offset,
                              tile_column *column,
                              const tile_column *end)
 {
-    const block_pairs outside = pairs_of(none, none, offset);
     const int8_t *line_0 = pixels_at(lines, at);
     const int8_t *line_1 = pixels_at(lines + 1, at);
     const int8_t *line_2 = pixels_at(lines + 2, at);
     const int8_t *line_3 = pixels_at(lines + 3, at);
-    QUTE_ROLLED
-    for (; left > 0; left--) {
-        put_column(column++, outside, outside);
-    }
+    column = put_zeros(column, column + left);
     QUTE_ROLLED
     for (; inside > 0; inside--) {
         const block_pairs first = pairs_of(qute_load_s8x4(line_0), qute_load_s8x4(line_2), offset);
@@ -40,10 +37,7 @@ QUTE_NOINLINE void fill_tile(const tile_line *lines,
         line_2 += lines[2].step;
         line_3 += lines[3].step;
     }
-    QUTE_ROLLED
-    while (column != end) {
-        put_column(column++, outside, outside);
-    }
+    (void)put_zeros(column, end);
 }
 
 /* What one column of the window adds to the output of the upper line, and to that of the lower; `m` is the half of the
@@ -116,9 +110,15 @@ QUTE_NOINLINE void add_head(const tile_column *tile,
     } while (bias != bias_end);
 }
 
-/* The features of a block of channels for `heads` heads from `head` on. */
-QUTE_NOINLINE void features_of_block(
-    const qute_head_relu_params *params, const int8_t *input, int32_t channel, int32_t head, int32_t heads, int16_t *output)
+/* The features of a block of channels for `heads` heads from `head` on, with a tile for `places` outputs. */
+QUTE_NOINLINE void features_of_block(const qute_head_relu_params *params,
+                                     const int8_t *input,
+                                     int32_t channel,
+                                     int32_t head,
+                                     int32_t heads,
+                                     tile_column *tile,
+                                     int32_t places,
+                                     int16_t *output)
 {
     const int32_t channels = params->features.channels;
     const int32_t step = params->inner.input_step;
@@ -132,18 +132,16 @@ QUTE_NOINLINE void features_of_block(
         tile_line rows[LINES];
         lines = qute_smaller(params->outer.outputs - out_y, 2);
         find_lines(params, input + (y + met.begin) * params->outer.input_step, met.begin, met.end, &none, rows, LINES);
-        for (int32_t out_x = 0; out_x < params->inner.outputs; out_x += PLACES) {
-            const int32_t count = qute_smaller(params->inner.outputs - out_x, PLACES);
+        for (int32_t out_x = 0; out_x < params->inner.outputs; out_x += places) {
+            const int32_t count = qute_smaller(params->inner.outputs - out_x, places);
             const int32_t x = out_x - params->inner.padding;
-            const qute_taps places = qute_valid_taps(x, count + KERNEL - 1, 1, params->inner.size);
+            const qute_taps inside = qute_valid_taps(x, count + KERNEL - 1, 1, params->inner.size);
             const int8_t *weights = params->features.weights + (head * channels + channel) * KERNEL * KERNEL;
             const int16_t *bias = params->bias + head * channels + channel;
-            tile_column tile[PLACES + KERNEL - 1];
             fill_tile(rows,
-                      (x + places.begin) * step + channel,
-                      places.begin,
-                      places.end - places.begin,
-                      none,
+                      (x + inside.begin) * step + channel,
+                      inside.begin,
+                      inside.end - inside.begin,
                       qute_pair(params->features.input_offset),
                       tile,
                       tile + count + KERNEL - 1);
@@ -160,14 +158,33 @@ QUTE_NOINLINE void features_of_block(
     }
 }
 
-void qute_head_relu_3x3_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
+QUTE_NOINLINE void features_of_map(
+    const qute_head_relu_params *params, const int8_t *input, tile_column *tile, int32_t places, int16_t *output)
 {
     const qute_head_features *features = &params->features;
     for (int32_t head = 0; head < features->heads; head += MAX_HEADS) {
         const int32_t heads = qute_smaller(features->heads - head, MAX_HEADS);
         for (int32_t next = 0; next < features->channels; next += LANES) {
-            features_of_block(params, input, qute_block(next, features->channels), head, heads, output);
+            const int32_t channel = qute_block(next, features->channels);
+            features_of_block(params, input, channel, head, heads, tile, places, output);
         }
+    }
+}
+
+QUTE_NOINLINE void features_with_stack(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
+{
+    tile_column tile[PLACES + KERNEL - 1];
+    features_of_map(params, input, tile, PLACES, output);
+}
+
+void qute_head_relu_3x3_s8x4(
+    const qute_head_relu_params *params, const int8_t *input, int8_t *scratch, int32_t scratch_bytes, int16_t *output)
+{
+    const int32_t places = scratch_bytes / (int32_t)sizeof(tile_column) - (KERNEL - 1);
+    if (places >= PLACES || places >= params->inner.outputs) {
+        features_of_map(params, input, (tile_column *)(void *)scratch, places, output);
+    } else {
+        features_with_stack(params, input, output);
     }
 }
 
@@ -178,8 +195,11 @@ void qute_head_relu_3x3_s8x4(const qute_head_relu_params *params, const int8_t *
 
 #include "qute_head_relu.h"
 
-void qute_head_relu_3x3_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output)
+void qute_head_relu_3x3_s8x4(
+    const qute_head_relu_params *params, const int8_t *input, int8_t *scratch, int32_t scratch_bytes, int16_t *output)
 {
+    (void)scratch;
+    (void)scratch_bytes;
     qute_head_relu(params, input, output);
 }
 

@@ -119,8 +119,10 @@ void qute_head_relu_s8(const qute_head_relu_params *params, const int8_t *input,
 void qute_head_relu_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
 
 /* The same for kernels of 3x3 and stride 1, every window of which meets the map. Weights are [heads][channels][inner
- * axis][outer axis]. */
-void qute_head_relu_3x3_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
+ * axis][outer axis]. Scratch, aligned to 4, is of use from 320 bytes on, or where it is
+ * 32 * (inner outputs + 2). */
+void qute_head_relu_3x3_s8x4(
+    const qute_head_relu_params *params, const int8_t *input, int8_t *scratch, int32_t scratch_bytes, int16_t *output);
 
 /* Sums of features that take in the map row by row are [channels][heads]; of at least four channels, where there are DSP
  * instructions, [blocks][heads][4], the channels of the last block ending with those of the map. They begin with 0. */
