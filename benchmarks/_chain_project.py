@@ -6,7 +6,9 @@ import json
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,16 +19,24 @@ from qutec.backends.cmsis_nn import (
     emit_project,
     prepare,
     scratch_bytes,
+    useful_scratch_bytes,
 )
 from qutec.planner import Plan, plan_program
-from qutec.program import Program
+from qutec.program import Call, Program
 from qutec.simulate import Compiler, build_image, run_image
 from qutec.simulate.project import read_project
 from qutec.simulate.sources import network_jobs
 from qutec.simulate.toolchain import CompileJob, Toolchain, compile_all, link, target_toolchain
 from qutec.targets import Core
 
-__all__ = ["flash_by_file", "measured_stack", "struct_bytes", "write_project"]
+__all__ = [
+    "all_scratch",
+    "flash_by_file",
+    "measured_stack",
+    "needed_scratch",
+    "struct_bytes",
+    "write_project",
+]
 
 _PREFIX = "chain"
 _FLAGS = (
@@ -69,9 +79,29 @@ _OBJECTS: dict[tuple[Toolchain, tuple[str, ...], str, bytes], bytes] = {}
 """Objects of kernels by what they were made with."""
 
 
-def write_project(program: Program, core: Core, folder: Path, kernels: KernelSet = KernelSet.FAST) -> Path:
+ScratchOf: TypeAlias = Callable[[Call, Core, KernelSet], int]
+"""Bytes of scratch to plan for a call."""
+
+
+def needed_scratch(call: Call, core: Core, kernels: KernelSet) -> int:
+    """What the call cannot do without."""
+    return scratch_bytes(call, core)
+
+
+def all_scratch(call: Call, core: Core, kernels: KernelSet) -> int:
+    """All that is of use to its kernel."""
+    return max(scratch_bytes(call, core), useful_scratch_bytes(call, core, kernels))
+
+
+def write_project(
+    program: Program,
+    core: Core,
+    folder: Path,
+    kernels: KernelSet = KernelSet.FAST,
+    scratch: ScratchOf = all_scratch,
+) -> Path:
     """The program as a project for `core` in `folder`, with what the simulator wants of its report."""
-    program, plan, project = _emitted(program, core, kernels)
+    program, plan, project = _emitted(program, core, kernels, scratch)
     for name, text in project.files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,10 +123,12 @@ def struct_bytes(program: Program, core: Core, kernels: KernelSet = KernelSet.FA
     return _emitted(program, core, kernels)[2].struct_bytes
 
 
-def _emitted(program: Program, core: Core, kernels: KernelSet) -> tuple[Program, Plan, EmittedProject]:
+def _emitted(
+    program: Program, core: Core, kernels: KernelSet, scratch_of: ScratchOf = all_scratch
+) -> tuple[Program, Plan, EmittedProject]:
     """What is prepared for the core, its plan and its files."""
     program = prepare(program, core)
-    scratch = [scratch_bytes(call, core) for call in program.calls]
+    scratch = [scratch_of(call, core, kernels) for call in program.calls]
     plan = plan_program(program, scratch)
     sample = [np.zeros(port.size, np.int8) for port in program.inputs]
     provenance = Provenance("0", "benchmarks.code_size", _PREFIX, "0" * 64, core.name)
@@ -161,6 +193,7 @@ def measured_stack(
     compiler: Compiler,
     kernels: KernelSet = KernelSet.FAST,
     cmsis_nn: Path | None = None,
+    scratch: ScratchOf = needed_scratch,
 ) -> int:
     """The deepest stack in bytes of an inference of any of the programs on the emulated core.
 
@@ -169,7 +202,7 @@ def measured_stack(
     deepest = 0
     for program in programs:
         with tempfile.TemporaryDirectory(prefix="qutec-stack-") as name:
-            project = write_project(program, core, Path(name), kernels)
+            project = write_project(program, core, Path(name), kernels, scratch)
             image = build_image(project, core, compiler=compiler, cmsis_nn=cmsis_nn)
             inputs = [np.zeros(port.size, np.int8) for port in program.inputs]
             result = run_image(

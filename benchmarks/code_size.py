@@ -34,13 +34,13 @@ if __package__ in (None, ""):
 
 from benchmarks._arm_library import int8_library, library_from_environment
 from benchmarks._call_programs import KINDS, mixed, repeated, variants, wide_variants
-from benchmarks._chain_project import flash_by_file, measured_stack, struct_bytes
+from benchmarks._chain_project import all_scratch, flash_by_file, measured_stack, struct_bytes
 from benchmarks._tables import plain_table
 from qutec.backends.cmsis_nn import cost
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, SMALL_DIRECTORY
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.errors import QutecError
-from qutec.program import Call, FullyConnected
+from qutec.program import Call, Conv2D, FullyConnected
 from qutec.simulate import Compiler
 from qutec.targets import Core, target, target_names
 
@@ -191,13 +191,17 @@ def _emitted(core: Core) -> list[type[Call]]:
 def _stack(core: Core, kernels: KernelSet, cmsis_nn: Path | None = None) -> dict[str, int]:
     """Bytes by kind of call, the larger of both compilers', and what a network of many kinds adds."""
     deepest = {kind.__name__: 0 for kind in KINDS}
+    inside = f"{Conv2D.__name__}{cost.IN_SCRATCH}"
     added = 0
     for compiler in _COMPILERS:
         used = {
             kind.__name__: measured_stack(wide_variants(kind), core, compiler, kernels, cmsis_nn)
             for kind in _emitted(core)
         }
-        deepest = {name: max(size, used.get(name, 0)) for name, size in deepest.items()}
+        if core.dsp and not core.mve and kernels is KernelSet.FAST and cmsis_nn is None:
+            programs = wide_variants(Conv2D)
+            used[inside] = measured_stack(programs, core, compiler, kernels, scratch=all_scratch)
+        deepest = {name: max(deepest.get(name, 0), size) for name, size in (deepest | used).items()}
         added = max(added, measured_stack([mixed()], core, compiler, kernels, cmsis_nn) - max(used.values()))
     return {**deepest, "fixed": added + _STACK_SLACK}
 
@@ -221,7 +225,8 @@ def _printed_set(table: dict[str, SetTable]) -> str:
 
 def _by_core(title: str, table: dict[str, dict[str, int]]) -> str:
     columns = list(table.values())
-    rows = [[name, *(str(column[name]) for column in columns)] for name in columns[0]]
+    names = dict.fromkeys(name for column in columns for name in column)
+    rows = [[name, *(str(column.get(name, "")) for column in columns)] for name in names]
     return plain_table([title, *(core.removeprefix("cortex-") for core in table)], rows)
 
 

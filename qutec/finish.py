@@ -75,7 +75,8 @@ def finish(
             "flash_bytes": sum(flash_bytes.values()) - project_alone.weights_bytes - code_alone.total,
             "arena_bytes": plan.arena_bytes - without.plan.arena_bytes,
         }
-    stack, arm_stack = stack_bytes(program.calls, core, kernels), arm_stack_bytes(program.calls, core)
+    stack = stack_bytes(program.calls, scratch, core, kernels)
+    arm_stack = arm_stack_bytes(program.calls, core)
     members = network.members if len(network.members) > 1 else ()
     report = Report(
         schema_version=SCHEMA_VERSION,

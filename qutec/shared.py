@@ -45,7 +45,7 @@ from qutec.report import (
     shared_report_html,
     shared_report_text,
 )
-from qutec.stages import CompileOptions, LoweredNetwork, lower_network, plan_network_of
+from qutec.stages import CompileOptions, LoweredNetwork, lower_network, plan_network_of, useful_scratch
 from qutec.targets import parse_size
 from qutec.targets import target as find_target
 
@@ -168,7 +168,8 @@ def _planned(
     networks: Sequence[LoweredNetwork], options: CompileOptions, sram_budget: int | None
 ) -> list[PlannedNetwork]:
     """Plans for one arena: the largest as `options.optimize` says, the others the fastest within its size."""
-    left = _outside(networks, [network.program.calls for network in networks], options)
+    without_rows = [(n.program.calls, useful_scratch(n.program, options)) for n in networks]
+    left = _outside(networks, without_rows, options)
     while True:
         limit = sram_budget - left if sram_budget is not None else None
         plans = []
@@ -182,7 +183,7 @@ def _planned(
                 for network, plan in zip(networks, plans, strict=True)
             ]
         arena = max(plan.plan.arena_bytes for plan in plans)
-        wanted = _outside(networks, [plan.program.calls for plan in plans], options)
+        wanted = _outside(networks, [(plan.program.calls, plan.scratch) for plan in plans], options)
         # Rows have a deeper stack, which is known only once it is known what runs row by row.
         if sram_budget is None or wanted <= left or arena + wanted <= sram_budget:
             return plans
@@ -200,11 +201,14 @@ def _fastest_within(
 
 
 def _outside(
-    networks: Sequence[LoweredNetwork], calls: Sequence[Sequence[Call]], options: CompileOptions
+    networks: Sequence[LoweredNetwork],
+    programs: Sequence[tuple[Sequence[Call], Sequence[int]]],
+    options: CompileOptions,
 ) -> int:
-    """SRAM besides the arena: all contexts, and the deepest stack."""
+    """SRAM besides the arena: all contexts, and the deepest stack of these calls with their scratch."""
     contexts = sum(context_bytes(network.program) for network in networks)
-    return contexts + max(stack_bytes(one, options.target.core, options.optimize.kernels) for one in calls)
+    core, kernels = options.target.core, options.optimize.kernels
+    return contexts + max(stack_bytes(calls, scratch, core, kernels) for calls, scratch in programs)
 
 
 def _build(
@@ -248,7 +252,9 @@ def _build(
         core=core.name,
         arena_bytes=arena_bytes,
         context_bytes=sum(context_bytes(network.program) for network in networks),
-        stack_estimate_bytes=max(stack_bytes(one, core, kernels) for one in calls),
+        stack_estimate_bytes=max(
+            stack_bytes(plan.program.calls, plan.scratch, core, kernels) for plan in planned
+        ),
         stack_estimate_arm_bytes=max(arm_stack_bytes(one, core) for one in calls),
         sram_budget_bytes=sram_budget,
         flash_bytes={"weights": project.weights_bytes, "code": shared_code_bytes(costs)},

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
-from qutec.backends.cmsis_nn import context_bytes, prepare, scratch_bytes, stack_bytes
+from qutec.backends.cmsis_nn import (
+    context_bytes,
+    prepare,
+    scratch_bytes,
+    stack_bytes,
+    useful_scratch_bytes,
+)
 from qutec.backends.cmsis_nn.text import c_identifier
 from qutec.calibrate import CalibrationMethod
 from qutec.dump import Dump
@@ -19,8 +25,8 @@ from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.optimize import Optimize
 from qutec.pins import pinned_buffers
-from qutec.planner import Goal, PlannedNetwork, plan_network, with_input_rows
-from qutec.program import Program
+from qutec.planner import Goal, PlannedNetwork, plan_network, with_input_rows, with_spare_scratch
+from qutec.program import Call, Program
 from qutec.quantize import Calibration, quantize
 from qutec.targets import Target
 
@@ -31,7 +37,11 @@ __all__ = [
     "lowered",
     "plan_network_of",
     "plan_within",
+    "useful_scratch",
 ]
+
+_ROOMY_SHARE = 0.2
+"""Of the planner's effort, for a second plan in which scratch that is of use has its place."""
 
 
 @dataclass(frozen=True)
@@ -115,40 +125,70 @@ def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSourc
     return source
 
 
+def useful_scratch(program: Program, options: CompileOptions) -> list[int]:
+    """Bytes of scratch that are of use to each call's kernel; 0 where no more than it needs is."""
+    core, kernels = options.target.core, options.optimize.kernels
+    return [useful_scratch_bytes(call, core, kernels) for call in program.calls]
+
+
 def plan_network_of(
     program: Program, options: CompileOptions, goal: Goal, arena_limit: int | None
 ) -> PlannedNetwork:
-    """The plan of a prepared program with the target's scratch."""
+    """The plan of a prepared program with the target's scratch, and what is of use of the arena besides."""
     core = options.target.core
-    return plan_network(
-        program,
-        [scratch_bytes(call, core) for call in program.calls],
-        core=core,
-        goal=goal,
-        arena_limit=arena_limit,
-        keep_input=options.keep_input,
-        pinned=pinned_buffers(program, options.pin),
-        seconds=options.plan_seconds,
+
+    def planned(useful: Callable[[Call], int], seconds: float) -> PlannedNetwork:
+        return plan_network(
+            program,
+            [max(scratch_bytes(call, core), useful(call)) for call in program.calls],
+            core=core,
+            goal=goal,
+            arena_limit=arena_limit,
+            keep_input=options.keep_input,
+            pinned=pinned_buffers(program, options.pin),
+            seconds=seconds,
+        )
+
+    smallest = planned(lambda _call: 0, options.plan_seconds)
+    wanted = useful_scratch(smallest.program, options)
+    filled = with_spare_scratch(smallest, wanted, core)
+    has_all = all(size <= given for size, given in zip(wanted, filled.scratch, strict=True))
+    if has_all or goal is Goal.SRAM:
+        return filled
+    # Another placement may have room for all of it.
+    roomy = planned(
+        lambda call: useful_scratch_bytes(call, core, options.optimize.kernels),
+        options.plan_seconds * _ROOMY_SHARE,
     )
+    names = [[call.name for call in one.program.calls] for one in (roomy, smallest)]
+    if roomy.plan.arena_bytes > smallest.plan.arena_bytes or sorted(names[0]) != sorted(names[1]):
+        return filled
+    proven = replace(
+        roomy.plan,
+        lower_bound_bytes=smallest.plan.lower_bound_bytes,
+        scope=smallest.plan.scope,
+        techniques=smallest.plan.techniques,
+    )
+    return replace(roomy, plan=proven)
 
 
 def plan_within(program: Program, options: CompileOptions, sram_budget: int | None) -> PlannedNetwork:
     """The plan whose arena leaves room for context and stack, if there is one.
 
-    What runs row by row has a deeper stack, so a plan may want more besides its arena than was left for it;
-    then another is made for what that leaves.
+    What runs row by row has a deeper stack, and so has what finds no scratch in the arena, so a plan may want
+    more besides its arena than was left for it; then another is made for what that leaves.
     """
 
-    def outside(program: Program) -> int:
-        stack = stack_bytes(program.calls, options.target.core, options.optimize.kernels)
+    def outside(program: Program, scratch: Sequence[int]) -> int:
+        stack = stack_bytes(program.calls, scratch, options.target.core, options.optimize.kernels)
         return context_bytes(program) + stack
 
     if sram_budget is None:
         return plan_network_of(program, options, options.optimize.plan_goal, None)
-    left = outside(program)
+    left = outside(program, useful_scratch(program, options))
     while True:
         planned = plan_network_of(program, options, options.optimize.plan_goal, sram_budget - left)
-        wanted = outside(planned.program)
+        wanted = outside(planned.program, planned.scratch)
         if wanted <= left or planned.plan.arena_bytes + wanted <= sram_budget:
             return planned
         left = wanted

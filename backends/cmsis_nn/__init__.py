@@ -17,7 +17,7 @@ from qutec.backends.cmsis_nn.project import (
     emit_project,
 )
 from qutec.backends.cmsis_nn.result_api import context_bytes
-from qutec.backends.cmsis_nn.scratch import scratch_bytes
+from qutec.backends.cmsis_nn.scratch import scratch_bytes, useful_scratch_bytes
 
 __all__ = [
     "CodeCost",
@@ -34,4 +34,5 @@ __all__ = [
     "scratch_bytes",
     "shared_code_bytes",
     "stack_bytes",
+    "useful_scratch_bytes",
 ]

@@ -17,10 +17,19 @@ from typing import Any
 
 from qutec.backends.cmsis_nn.kernel_index import kernel_files
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
+from qutec.backends.cmsis_nn.scratch import useful_scratch_bytes
 from qutec.program import Call, InputRows, RowRegion
 from qutec.targets import Core
 
-__all__ = ["CodeCost", "SharedCode", "arm_stack_bytes", "code_cost", "shared_code_bytes", "stack_bytes"]
+__all__ = [
+    "IN_SCRATCH",
+    "CodeCost",
+    "SharedCode",
+    "arm_stack_bytes",
+    "code_cost",
+    "shared_code_bytes",
+    "stack_bytes",
+]
 
 
 _STACK_MARGIN = 32
@@ -30,6 +39,8 @@ _STACK_MARGIN = 32
 _API = "API"
 _CALLS = " calls"
 """How parts of the network's own file are named: its API, and what the first call of a kind brings."""
+IN_SCRATCH = " in scratch"
+"""How the stack of a kind of call is named whose kernel has all the scratch that is of use to it."""
 _REGION_CODE_BYTES = 120
 _ROW_CODE_BYTES = 190
 """Code of a region's loop, and of each layer in it besides its kernel: what asks for the rows."""
@@ -173,16 +184,32 @@ def _call_bytes(call: Call, table: dict[str, int]) -> int:
     return own
 
 
-def stack_bytes(calls: Sequence[Call], core: Core, kernels: KernelSet = KernelSet.FAST) -> int:
-    """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes."""
-    return _stack(calls, _table("code_size.json")[core.name][kernels.value]["stack"])
+def stack_bytes(
+    calls: Sequence[Call], scratch: Sequence[int], core: Core, kernels: KernelSet = KernelSet.FAST
+) -> int:
+    """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes.
+
+    `scratch[i]` is what call i has in the arena: a kernel without room there puts its columns on the stack.
+    """
+    stack = _table("code_size.json")[core.name][kernels.value]["stack"]
+    names = []
+    for call, given in zip(calls, scratch, strict=True):
+        for one, region in _framed([call]):
+            # The scratch of a region is for its rows: its kernels have what they cannot do without.
+            room = given if region is None else 0
+            name = type(one).__name__
+            inside = f"{name}{IN_SCRATCH}"
+            has_room = inside in stack and room >= useful_scratch_bytes(one, core, kernels)
+            names.append((inside if has_room else name, region))
+    return _stack(names, stack)
 
 
 def arm_stack_bytes(calls: Sequence[Call], core: Core) -> int:
     """The same where Arm's library is linked in place of the bundled kernels."""
-    return _stack(calls, _table("arm_stack.json")[core.name])
+    names = [(type(call).__name__, region) for call, region in _framed(calls)]
+    return _stack(names, _table("arm_stack.json")[core.name])
 
 
-def _stack(calls: Sequence[Call], stack: Mapping[str, int]) -> int:
-    deepest = max((stack[type(call).__name__] + _frame(region) for call, region in _framed(calls)), default=0)
+def _stack(names: Sequence[tuple[str, RowRegion | None]], stack: Mapping[str, int]) -> int:
+    deepest = max((stack[name] + _frame(region) for name, region in names), default=0)
     return int(-(-(deepest + stack["fixed"] + _STACK_MARGIN) // 16) * 16)

@@ -5,20 +5,30 @@ Arm's CMSIS-NN from v4.1.0 on, built for the core or for a host (plain C), and t
 Not covered: Arm's library built with armclang, which wants two columns for 1x1 kernels as well, and v4.0.0,
 whose getter asks for memory that its 3x3 depthwise kernel does not use. The generated project checks the
 linked getters against the plan.
+
+More than that is of use to some of the bundled kernels, which look at `ctx->size`; see
+`useful_scratch_bytes`.
 """
 
 from __future__ import annotations
 
+from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import AvgPool2D, Call, Conv2D, DepthwiseConv2D, FullyConnected, RowRegion
 from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
-__all__ = ["scratch_bytes"]
+__all__ = ["scratch_bytes", "useful_scratch_bytes"]
 
 _MVE_CHANNEL_BLOCK = 124
 """Channels that Arm's depthwise kernel for Helium gathers at a time, whatever the number there is."""
 _HELIUM_PIXELS = 3
 """Output pixels that the bundled convolution for Helium computes side by side."""
+_DSP_PIXELS = 5
+"""The same for cores with DSP instructions, where there is scratch for it."""
+_DSP_STACK_COLUMNS = 640
+"""Bytes of columns that it has on the stack where there is none."""
+_WIDENED_VALUES = 256
+"""Of the input of a dense layer, those that are worth scratch: the rest is widened for every three rows."""
 
 
 def _round_up(value: int, multiple: int) -> int:
@@ -102,3 +112,32 @@ def scratch_bytes(call: Call, core: Core) -> int:
             return row_layout(call).bytes
         case _:
             return 0
+
+
+def useful_scratch_bytes(call: Call, core: Core, kernels: KernelSet) -> int:
+    """`ctx->buf` with which the bundled kernel is faster or needs less stack, bytes; 0 where more is no use.
+
+    Never less than `scratch_bytes` where it is not 0.
+    """
+    if kernels is not KernelSet.FAST or not core.dsp or core.mve:
+        return 0
+    match call:
+        case Conv2D():
+            return _five_columns(call)
+        case FullyConnected():
+            depth = int(call.weights.shape[1])
+            return 2 * min(depth, _WIDENED_VALUES) if call.input_offset == 0 and depth % 4 == 0 else 0
+        case _:
+            return 0
+
+
+def _five_columns(call: Conv2D) -> int:
+    """`qute_five_bytes` of kernels/qute_convolve.h, for calls that arm_convolve_wrapper_s8 uses it in."""
+    _, height, width, channels = call.weights.shape
+    depth = int(height * width * channels)
+    length = _round_up(depth, 4)
+    five = 2 * _DSP_PIXELS * length + (length if length != depth else 0)
+    is_short = five <= _DSP_STACK_COLUMNS
+    is_strip = width == 3 and call.stride[1] == 1 and call.dilation[1] == 1 and channels % 4 == 0
+    is_grouped = channels != call.input_shape[3]
+    return 0 if is_grouped or (is_strip and not is_short) else five

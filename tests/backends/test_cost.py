@@ -96,7 +96,7 @@ def test_table_knows_every_call_and_kernel(core: str, kernels: KernelSet) -> Non
     for kind in emitted:
         one, three = (_cost(repeated(kind, count), CORES[core], kernels).total for count in (1, 3))
         assert 0 < one < three
-        assert stack_bytes(repeated(kind, 1).calls, CORES[core], kernels) > 0
+        assert stack_bytes(repeated(kind, 1).calls, [0], CORES[core], kernels) > 0
 
 
 def test_code_is_attributed_to_the_calls_that_need_it() -> None:

@@ -36,8 +36,9 @@ arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ctx,
                             &quant_params->multiplier,
                             &quant_params->shift,
                             0,
-                            fc_params->output_offset};
-    (void)ctx;
+                            fc_params->output_offset,
+                            (int16_t *)ctx->buf,
+                            ctx->buf == NULL ? 0 : ctx->size / 2};
     (void)bias_dims;
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {

@@ -2,8 +2,8 @@
 /* The convolutions behind arm_convolve_wrapper_s8 and what they share.
  *
  * Order of accesses, which a memory planner may rely on to let an output overlap its input:
- * - Output pixels are written in row-major order, in blocks of up to five: in short windows (qute_convolve_short_s8)
- *   of any pixels that follow each other, else of neighbours in a row. In unpadded 1x1 kernels of stride 1 a block is
+ * - Output pixels are written in row-major order, in blocks of up to five: by qute_convolve_five_s8 of any pixels that
+ *   follow each other, else of neighbours in a row. In unpadded 1x1 kernels of stride 1 a block is
  *   any pixels consecutive in memory.
  * - While pixels of output row r are written, input is read from row r * stride - padding on only.
  * - While a block is written, input is read only for this block and those behind it: a kernel looks ahead, never behind.
@@ -101,15 +101,14 @@ void qute_window_pair_s16(const qute_windows *windows, int32_t x, int16_t *value
 void qute_multiply_pair_s16(
     const qute_product *product, const int16_t *columns, const qute_rest *rest, int8_t *output);
 
-/* Pixels that qute_multiply_five_s16 computes, and values of a column that it takes. */
+/* Pixels that qute_multiply_five_s16 computes. */
 #define QUTE_FIVE 5
-#define QUTE_FIVE_DEPTH 64
 
-/* Whether it can, if qute_sums_can_scale too: where a column does not end with a group, the weights of a channel have to find
- * room behind five. */
-QUTE_INLINE int qute_can_multiply_five(int32_t depth)
+/* Bytes of its columns: where they do not end with a group, the weights of a channel have to find room behind them. */
+QUTE_INLINE int32_t qute_five_bytes(int32_t depth)
 {
-    return QUTE_BLOCKS && depth <= ((depth & 3) == 0 ? QUTE_FIVE_DEPTH : QUTE_FIVE_DEPTH - 8);
+    const int32_t length = qute_column_length(depth);
+    return 2 * QUTE_FIVE * length + (length == depth ? 0 : length);
 }
 
 /* Whether `count` channels with windows of `depth` values have biases, and sums and multipliers for qute_scaling.h. */
@@ -119,7 +118,8 @@ int qute_sums_can_scale(const qute_channels *channels, int32_t count, int32_t de
 #define qute_sums_can_scale(channels, count, depth) 0
 #endif
 
-/* Five pixels of output, from columns in a buffer of QUTE_FIVE * QUTE_FIVE_DEPTH values; saturated, not clamped. */
+/* Five pixels of output, from columns in a buffer of qute_five_bytes, for channels that qute_sums_can_scale; saturated, not
+ * clamped. */
 void qute_multiply_five_s16(const qute_product *product, int16_t *columns, int8_t *output);
 
 /* Pixels that qute_multiply_strip_s16 computes from a strip of the map, two columns wider than they are. */
@@ -138,14 +138,15 @@ QUTE_INLINE int qute_can_multiply_strip(const cmsis_nn_conv_params *params,
  * {k, k+2} of the six columns, then {k+1, k+3}. It takes as much memory as two columns. */
 void qute_window_strip_s16(const qute_windows *windows, int32_t x, int16_t *strip);
 
-/* Four pixels of output, from a strip of `rows` rows; saturated, not clamped. */
+/* Four pixels of output, from a strip of `rows` rows, for channels that qute_sums_can_scale; saturated, not clamped. */
 void qute_multiply_strip_s16(const qute_product *product, const int16_t *strip, int32_t rows, int8_t *output);
 
 /* One pixel of output, from one column; saturated, not clamped. */
 void qute_multiply_single_s16(const qute_product *product, const int16_t *columns, int8_t *output);
 
-/* Convolutions for which qute_can_multiply_five, without scratch and without groups. */
-void qute_convolve_short_s8(const cmsis_nn_conv_params *params,
+/* Convolutions without groups for which qute_sums_can_scale. `columns` has qute_five_bytes. */
+void qute_convolve_five_s8(int16_t *columns,
+                            const cmsis_nn_conv_params *params,
                             const qute_channels *channels,
                             const cmsis_nn_dims *input_dims,
                             const int8_t *input,

@@ -8,8 +8,9 @@
 
 #define COLUMN_DEPTH 64
 
-/* One pixel. */
-QUTE_NOINLINE void multiply_pixel(const qute_product *product, const int8_t *input, int32_t offset, int8_t *output)
+/* One pixel; there is room for two columns. */
+QUTE_NOINLINE void multiply_pixel(
+    const qute_product *product, const int8_t *input, int32_t offset, int16_t *columns, int8_t *output)
 {
     const qute_channels *channels = product->channels;
     const qute_dot_layer layer = {product->weights,
@@ -21,7 +22,9 @@ QUTE_NOINLINE void multiply_pixel(const qute_product *product, const int8_t *inp
                                   channels->multiplier,
                                   channels->shift,
                                   1,
-                                  channels->offset};
+                                  channels->offset,
+                                  columns,
+                                  2 * COLUMN_DEPTH};
     qute_dot_s8(&layer, input, output);
     qute_clamp_s8(output, product->last, channels->min, channels->max);
 }
@@ -61,7 +64,7 @@ void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,
                 output += 2 * output_dims->c;
             }
             if (left > 0) {
-                multiply_pixel(&product, pixel, rest.offset, output);
+                multiply_pixel(&product, pixel, rest.offset, columns.values, output);
                 output += output_dims->c;
             }
         }

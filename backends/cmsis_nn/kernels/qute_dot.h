@@ -21,10 +21,12 @@ typedef struct {
     const int32_t *shift;
     int32_t scaling_step;
     int32_t output_offset;
+    int16_t *widened; /* aligned to 4, with room for this number of values: of the input, widened once for all rows */
+    int32_t room;
 } qute_dot_layer;
 
-/* An output for each row, saturated. Fastest without an input offset, everything aligned to 4, and depth a multiple
- * of 8. */
+/* An output for each row, saturated. Fastest without an input offset, everything aligned to 4, depth a multiple of 8, and
+ * room for all values. */
 void qute_dot_s8(const qute_dot_layer *layer, const int8_t *x, int8_t *output);
 
 #ifdef __cplusplus

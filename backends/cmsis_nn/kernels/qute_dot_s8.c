@@ -7,9 +7,6 @@
 /* Rows at a time that keep the registers busy. */
 #define ROWS 3
 
-/* Values that are widened once, on the stack, instead of for every three rows. */
-#define WIDENED 256
-
 #if QUTE_BLOCKS
 
 /* `count` values, a multiple of 8, in the order of qute_block_dot_s16. */
@@ -113,12 +110,8 @@ void qute_dot_s8(const qute_dot_layer *layer, const int8_t *x, int8_t *output)
     const int32_t whole =
         layer->input_offset == 0 && (((uintptr_t)x | (uintptr_t)layer->weights | (uintptr_t)depth) & 3) == 0 ? depth & ~7
                                                                                                             : 0;
-    const int32_t wide = whole < WIDENED ? whole & ~15 : WIDENED;
-    union {
-        int32_t aligned;
-        int16_t values[WIDENED];
-    } widened;
-    widen(x, wide, widened.values);
+    const int32_t wide = (whole < layer->room ? whole : layer->room) & ~15;
+    widen(x, wide, layer->widened);
 #else
     const int32_t whole = 0;
 #endif
@@ -130,7 +123,7 @@ void qute_dot_s8(const qute_dot_layer *layer, const int8_t *x, int8_t *output)
         }
 #if QUTE_BLOCKS
         if (wide > 0) {
-            qute_block_dot_s16(widened.values, weights, depth, wide >> 3, sums);
+            qute_block_dot_s16(layer->widened, weights, depth, wide >> 3, sums);
         }
         if (wide < whole) {
             qute_block_dot_s8(x + wide, weights + wide, depth, (whole - wide) >> 3, sums);

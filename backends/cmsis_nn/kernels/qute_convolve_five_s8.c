@@ -4,8 +4,7 @@
 
 #if QUTE_BLOCKS
 
-/* Short windows, pointwise or not: five pixels at a time, of one row or of two, as columns on the stack. All of them
- * are read before the first is written. */
+/* Five pixels at a time, of one row or of two, pointwise or not. All of them are read before the first is written. */
 
 /* Where the window of the next pixel is. */
 typedef struct {
@@ -43,7 +42,8 @@ QUTE_INLINE void write_column(cursor *at, int32_t column, int32_t columns, int16
     }
 }
 
-QUTE_SMALL void qute_convolve_short_s8(const cmsis_nn_conv_params *params,
+QUTE_SMALL void qute_convolve_five_s8(int16_t *columns,
+                            const cmsis_nn_conv_params *params,
                             const qute_channels *channels,
                             const cmsis_nn_dims *input_dims,
                             const int8_t *input,
@@ -52,10 +52,6 @@ QUTE_SMALL void qute_convolve_short_s8(const cmsis_nn_conv_params *params,
                             const cmsis_nn_dims *output_dims,
                             int8_t *output)
 {
-    union {
-        int32_t aligned;
-        int16_t values[QUTE_FIVE * QUTE_FIVE_DEPTH];
-    } columns;
     const int32_t depth = filter_dims->h * filter_dims->w * filter_dims->c;
     const int32_t out_channels = output_dims->c;
     const qute_rest no_rest = {NULL, 0, 0, 0};
@@ -70,14 +66,14 @@ QUTE_SMALL void qute_convolve_short_s8(const cmsis_nn_conv_params *params,
         while (left > 0) {
             const int32_t count = left >= QUTE_FIVE ? QUTE_FIVE : left >= 2 ? 2 : 1;
             for (int32_t column = 0; column < count; column++) {
-                write_column(&at, column, count, columns.values);
+                write_column(&at, column, count, columns);
             }
             if (count == QUTE_FIVE) {
-                qute_multiply_five_s16(&product, columns.values, output);
+                qute_multiply_five_s16(&product, columns, output);
             } else if (count == 2) {
-                qute_multiply_pair_s16(&product, columns.values, &no_rest, output);
+                qute_multiply_pair_s16(&product, columns, &no_rest, output);
             } else {
-                qute_multiply_single_s16(&product, columns.values, output);
+                qute_multiply_single_s16(&product, columns, output);
             }
             qute_clamp_s8(output, count * out_channels, channels->min, channels->max);
             output += count * out_channels;
