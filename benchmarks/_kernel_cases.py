@@ -75,6 +75,19 @@ def _depthwise(kernel: int, stride: int = 1) -> _Step:
     return lambda chain: chain.depthwise((kernel, kernel), stride, (kernel // 2, kernel // 2))
 
 
+def _only_depthwise(kernel: int) -> _Step:
+    """Without padding."""
+    return lambda chain: chain.depthwise((kernel, kernel))
+
+
+def _wide_depthwise(kernel: int) -> _Step:
+    """Along a row."""
+    return lambda chain: chain.depthwise((1, kernel), padding=(0, kernel // 2))
+
+
+_TO_A_PIXEL = ((3, 1), (3, 3), (3, 64), (4, 24), (5, 6), (5, 32), (7, 2), (7, 20))
+"""Kernels as large as their map, and channels."""
+
 _TABLE: tuple[tuple[str, Shape, _Step], ...] = (
     ("conv 3x3 3->16 32x32", (1, 32, 32, 3), _conv(16, 3)),
     ("conv 3x3 16->16 32x32", (1, 32, 32, 16), _conv(16, 3)),
@@ -112,6 +125,11 @@ _TABLE: tuple[tuple[str, Shape, _Step], ...] = (
         (1, 16, 16, 1),
         lambda chain: chain.depthwise((3, 3), 2, (1, 1), multiplier=8),
     ),
+    *((f"depthwise 3x3 {c}ch 24x24", (1, 24, 24, c), _depthwise(3)) for c in (1, 2, 3, 5, 6, 7)),
+    *((f"depthwise 3x3 s2 {c}ch 24x24", (1, 24, 24, c), _depthwise(3, 2)) for c in (1, 3, 6)),
+    *((f"depthwise 5x5 {c}ch 16x16", (1, 16, 16, c), _depthwise(5)) for c in (1, 2, 3, 6)),
+    *((f"depthwise 1x5 {c}ch 1x96", (1, 1, 96, c), _wide_depthwise(5)) for c in (1, 3, 8)),
+    *((f"depthwise {k}x{k} {c}ch to a pixel", (1, k, k, c), _only_depthwise(k)) for k, c in _TO_A_PIXEL),
     ("multiply 16x16x16", (1, 16, 16, 16), lambda chain: chain.multiply()),
     ("max pool 2x2 16ch 16x16", (1, 16, 16, 16), lambda chain: chain.pool(MaxPool2D, (2, 2), 2)),
     ("lookup 4096", (1, 16, 16, 16), lambda chain: chain.lookup()),

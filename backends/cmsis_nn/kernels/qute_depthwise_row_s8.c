@@ -12,16 +12,18 @@ typedef struct {
     int32_t filter_column_step;
 } taps;
 
-/* Output channels `first` to `first` + `count` - 1, all of the same input channel where input_step is 0, of consecutive
- * ones where it is 1; input, filter and output begin with the first. */
+/* `count` outputs whose windows have the same taps inside the map. Steps are from one to the next: of output channels of a
+ * pixel, from `first` on, channel_step is 1 and input_step 0 or 1; of pixels of channel `first`, channel_step is 0. */
 typedef struct {
     const int8_t *input;
     const int8_t *filter;
     int8_t *output;
     int32_t input_step;
+    int32_t channel_step;
+    int32_t output_step;
     int32_t first;
     int32_t count;
-} channel_run;
+} run;
 
 /* The taps of a row; `columns` is a literal for the usual numbers of them, else 0. */
 QUTE_INLINE int32_t add_row(
@@ -47,7 +49,7 @@ QUTE_INLINE int32_t add_row(
 
 /* Saturated, not clamped. `rows` is a literal as well. */
 QUTE_INLINE void multiply(
-    const qute_depthwise *call, const taps *steps, const channel_run *o, const int32_t rows, const int32_t columns)
+    const qute_depthwise *call, const taps *steps, const run *o, const int32_t rows, const int32_t columns)
 {
     /* Copies, since a compiler cannot know that the outputs are not the originals. */
     const taps t = *steps;
@@ -57,11 +59,13 @@ QUTE_INLINE void multiply(
     const int32_t offset = call->params->input_offset;
     const int32_t output_offset = call->params->output_offset;
     const int32_t input_step = o->input_step;
-    const int32_t count = o->count;
+    const int32_t channel_step = o->channel_step;
+    const int32_t output_step = o->output_step;
     const int8_t *input = o->input;
     const int8_t *filter = o->filter;
     int8_t *output = o->output;
-    for (int32_t i = 0; i < count; i++) {
+    int32_t i = 0;
+    for (int32_t count = o->count; count > 0; count--) {
         const int8_t *row = input;
         const int8_t *weights = filter + i;
         int32_t sum = bias ? bias[i] : 0;
@@ -77,30 +81,32 @@ QUTE_INLINE void multiply(
             }
         }
         input += input_step;
-        output[i] = qute_saturated_output_s8(sum, multiplier[i], shift[i], output_offset);
+        *output = qute_saturated_output_s8(sum, multiplier[i], shift[i], output_offset);
+        output += output_step;
+        i += channel_step;
     }
 }
 
-QUTE_NOINLINE void multiply_three_columns(const qute_depthwise *call, const taps *t, const channel_run *o)
+QUTE_NOINLINE void multiply_three_columns(const qute_depthwise *call, const taps *t, const run *o)
 {
     multiply(call, t, o, 0, 3);
 }
 
 /* With DSP instructions this is for three channels and less: two ways are enough. */
 #if !QUTE_DSP
-QUTE_NOINLINE void multiply_3x3(const qute_depthwise *call, const taps *t, const channel_run *o)
+QUTE_NOINLINE void multiply_3x3(const qute_depthwise *call, const taps *t, const run *o)
 {
     multiply(call, t, o, 3, 3);
 }
 
-QUTE_NOINLINE void multiply_two_columns(const qute_depthwise *call, const taps *t, const channel_run *o)
+QUTE_NOINLINE void multiply_two_columns(const qute_depthwise *call, const taps *t, const run *o)
 {
     multiply(call, t, o, 0, 2);
 }
 
 #endif
 
-QUTE_NOINLINE void multiply_any(const qute_depthwise *call, const taps *t, const channel_run *o)
+QUTE_NOINLINE void multiply_any(const qute_depthwise *call, const taps *t, const run *o)
 {
     multiply(call, t, o, 0, 0);
 }
@@ -141,6 +147,45 @@ QUTE_NOINLINE void sums_of_taps(
 
 #endif
 
+/* A run by the kernel for its taps. */
+static void multiply_run(const qute_depthwise *call, const taps *t, const run *o)
+{
+#if !QUTE_DSP
+    if (t->columns == 3 && t->rows == 3) {
+        multiply_3x3(call, t, o);
+        return;
+    }
+    if (t->columns == 2) {
+        multiply_two_columns(call, t, o);
+        return;
+    }
+#endif
+    (t->columns == 3 ? multiply_three_columns : multiply_any)(call, t, o);
+}
+
+/* `count` pixels with the same taps, channel by channel. */
+static void multiply_pixels(const qute_depthwise *call,
+                            const taps *t,
+                            const int8_t *input,
+                            const int8_t *filter,
+                            int8_t *output,
+                            int32_t count)
+{
+    const int32_t outputs = call->output_dims->c;
+    const int32_t multiple = call->params->ch_mult;
+    run o = {input, filter, output, call->params->stride.w * call->input_dims->c, 0, outputs, 0, count};
+    int32_t left = multiple;
+    for (; o.first < outputs; o.first++) {
+        multiply_run(call, t, &o);
+        o.filter++;
+        o.output++;
+        if (--left == 0) {
+            o.input++;
+            left = multiple;
+        }
+    }
+}
+
 /* All channels of one pixel. */
 QUTE_INLINE void multiply_pixel(
     const qute_depthwise *call, const taps *t, const int8_t *input, const int8_t *filter, int8_t *output)
@@ -159,20 +204,33 @@ QUTE_INLINE void multiply_pixel(
         }
 #endif
         if (first < channel + count) {
-            const channel_run o = {input, filter + first, output + first, input_step, first, channel + count - first};
-#if !QUTE_DSP
-            if (t->columns == 3 && t->rows == 3) {
-                multiply_3x3(call, t, &o);
-                continue;
-            }
-            if (t->columns == 2) {
-                multiply_two_columns(call, t, &o);
-                continue;
-            }
-#endif
-            (t->columns == 3 ? multiply_three_columns : multiply_any)(call, t, &o);
+            const run o = {input, filter + first, output + first, input_step, 1, 1, first, channel + count - first};
+            multiply_run(call, t, &o);
         }
     }
+}
+
+/* Pixels from out_x on whose windows have all columns inside the map, as that of out_x has. */
+static int32_t whole_pixels(const qute_depthwise *call, int32_t out_x)
+{
+    const cmsis_nn_dw_conv_params *params = call->params;
+    const int32_t extent = (call->filter_dims->w - 1) * params->dilation.w;
+    const int32_t x = out_x * params->stride.w - params->padding.w;
+    const int32_t count = (call->input_dims->w - 1 - extent - x) / params->stride.w + 1;
+    const int32_t left = call->output_dims->w - out_x;
+    return count < left ? count : left;
+}
+
+/* Channels that multiply_pixel takes in one run, or in fours. */
+QUTE_INLINE int32_t channels_at_once(const qute_depthwise *call)
+{
+    const int32_t multiple = call->params->ch_mult;
+#if QUTE_DSP
+    if (multiple >= 4) {
+        return INT32_MAX;
+    }
+#endif
+    return multiple == 1 ? call->output_dims->c : multiple;
 }
 
 void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y)
@@ -192,7 +250,7 @@ void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y)
     t.filter_column_step = out_channels;
     t.filter_row_step = call->filter_dims->w * out_channels;
 
-    for (int32_t out_x = 0; out_x < call->output_dims->w; out_x++) {
+    for (int32_t out_x = 0; out_x < call->output_dims->w;) {
         const qute_taps columns = qute_depthwise_columns(call, out_x);
         const int32_t x = out_x * params->stride.w - params->padding.w + columns.begin * params->dilation.w;
         const int8_t *input = call->input;
@@ -203,8 +261,16 @@ void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y)
             input += (y * call->input_dims->w + x) * channels;
             filter += rows.begin * t.filter_row_step + columns.begin * out_channels;
         }
-        multiply_pixel(call, &t, input, filter, output);
-        output += out_channels;
+        const int32_t count = t.columns < call->filter_dims->w ? 1 : whole_pixels(call, out_x);
+        if (count > channels_at_once(call)) {
+            multiply_pixels(call, &t, input, filter, output, count);
+            output += count * out_channels;
+            out_x += count;
+        } else {
+            multiply_pixel(call, &t, input, filter, output);
+            output += out_channels;
+            out_x++;
+        }
     }
     qute_clamp_s8(row, row_bytes, params->activation.min, params->activation.max);
 }

@@ -288,14 +288,13 @@ void qute_depthwise_row_s8x4(const qute_depthwise *call, int32_t out_y)
     place_inner(call, &r);
     input = call->input + y * r.width * channels;
     output = call->output + out_y * r.out_width * channels;
-    if (!call->can_scale || r.out_width < MIN_WIDTH_FOR_WIDENING || (!is_small && call->scratch == NULL)) {
+    if (call->can_scale && (r.rows == 2 || r.rows == 3) && r.columns == 3 && has_narrow_edges(&r)) {
+        three_columns(&r, input, output);
+    } else if (call->can_scale && r.out_width >= MIN_WIDTH_FOR_WIDENING && (is_small || call->scratch != NULL)) {
+        wide_row(&r, input, output);
+    } else {
         narrow_row(&r, input, output);
         return;
-    }
-    if ((r.rows == 2 || r.rows == 3) && r.columns == 3 && has_narrow_edges(&r)) {
-        three_columns(&r, input, output);
-    } else {
-        wide_row(&r, input, output);
     }
     qute_clamp_s8(output, r.out_width * channels, params->activation.min, params->activation.max);
 }
