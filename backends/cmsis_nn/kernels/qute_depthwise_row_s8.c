@@ -47,9 +47,13 @@ QUTE_INLINE int32_t add_row(
     return sum;
 }
 
-/* Saturated, not clamped. `rows` is a literal as well. */
-QUTE_INLINE void multiply(
-    const qute_depthwise *call, const taps *steps, const run *o, const int32_t rows, const int32_t columns)
+/* Saturated, not clamped. `rows` is a literal as well, and `step`: 1 where the outputs are channels of a pixel, else 0. */
+QUTE_INLINE void multiply(const qute_depthwise *call,
+                          const taps *steps,
+                          const run *o,
+                          const int32_t rows,
+                          const int32_t columns,
+                          const int32_t step)
 {
     /* Copies, since a compiler cannot know that the outputs are not the originals. */
     const taps t = *steps;
@@ -59,8 +63,8 @@ QUTE_INLINE void multiply(
     const int32_t offset = call->params->input_offset;
     const int32_t output_offset = call->params->output_offset;
     const int32_t input_step = o->input_step;
-    const int32_t channel_step = o->channel_step;
-    const int32_t output_step = o->output_step;
+    const int32_t channel_step = step ? step : o->channel_step;
+    const int32_t output_step = step ? step : o->output_step;
     const int8_t *input = o->input;
     const int8_t *filter = o->filter;
     int8_t *output = o->output;
@@ -89,26 +93,31 @@ QUTE_INLINE void multiply(
 
 QUTE_NOINLINE void multiply_three_columns(const qute_depthwise *call, const taps *t, const run *o)
 {
-    multiply(call, t, o, 0, 3);
+    multiply(call, t, o, 0, 3, 0);
 }
 
 /* With DSP instructions this is for three channels and less: two ways are enough. */
 #if !QUTE_DSP
 QUTE_NOINLINE void multiply_3x3(const qute_depthwise *call, const taps *t, const run *o)
 {
-    multiply(call, t, o, 3, 3);
+    multiply(call, t, o, 3, 3, 1);
+}
+
+QUTE_NOINLINE void multiply_pixels_3x3(const qute_depthwise *call, const taps *t, const run *o)
+{
+    multiply(call, t, o, 3, 3, 0);
 }
 
 QUTE_NOINLINE void multiply_two_columns(const qute_depthwise *call, const taps *t, const run *o)
 {
-    multiply(call, t, o, 0, 2);
+    multiply(call, t, o, 0, 2, 0);
 }
 
 #endif
 
 QUTE_NOINLINE void multiply_any(const qute_depthwise *call, const taps *t, const run *o)
 {
-    multiply(call, t, o, 0, 0);
+    multiply(call, t, o, 0, 0, 0);
 }
 
 #if QUTE_DSP
@@ -152,7 +161,7 @@ static void multiply_run(const qute_depthwise *call, const taps *t, const run *o
 {
 #if !QUTE_DSP
     if (t->columns == 3 && t->rows == 3) {
-        multiply_3x3(call, t, o);
+        (o->channel_step ? multiply_3x3 : multiply_pixels_3x3)(call, t, o);
         return;
     }
     if (t->columns == 2) {
@@ -221,13 +230,13 @@ static int32_t whole_pixels(const qute_depthwise *call, int32_t out_x)
     return count < left ? count : left;
 }
 
-/* Channels that multiply_pixel takes in one run, or in fours. */
+/* Channels that multiply_pixel takes in one run, which costs more for each than a run of as many pixels. */
 QUTE_INLINE int32_t channels_at_once(const qute_depthwise *call)
 {
     const int32_t multiple = call->params->ch_mult;
 #if QUTE_DSP
     if (multiple >= 4) {
-        return INT32_MAX;
+        return INT32_MAX; /* in fours */
     }
 #endif
     return multiple == 1 ? call->output_dims->c : multiple;
@@ -262,7 +271,7 @@ void qute_depthwise_row_s8(const qute_depthwise *call, int32_t out_y)
             filter += rows.begin * t.filter_row_step + columns.begin * out_channels;
         }
         const int32_t count = t.columns < call->filter_dims->w ? 1 : whole_pixels(call, out_x);
-        if (count > channels_at_once(call)) {
+        if (2 * count > channels_at_once(call)) {
             multiply_pixels(call, &t, input, filter, output, count);
             output += count * out_channels;
             out_x += count;
