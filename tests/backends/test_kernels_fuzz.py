@@ -100,6 +100,7 @@ _CORTEX_M0PLUS = _Platform((*_ARM_GCC, "-mcpu=cortex-m0plus"), target("cortex-m0
 _CORTEX_M4 = _Platform((*_ARM_GCC, "-mcpu=cortex-m4"), target("cortex-m4").core, "mps2-an386")
 _CORTEX_M4_UNOPTIMIZED = replace(_CORTEX_M4, optimization="-O0")
 """Without optimisation the kernels take C blocks instead of those of qute_blocks.h."""
+_LEVELS = (("-O1",), ("-Og",), ("-Os",), ("-Oz",), ("-O2",), ("-O3",), ("-O1", "-fno-omit-frame-pointer"))
 _HELIUM_GCC = (*_ARM_GCC, "-mcpu=cortex-m55", "-mfpu=auto", "-mfloat-abi=hard")
 _CORTEX_M55 = _Platform(
     _HELIUM_GCC, target("cortex-m55").core, "mps3-an547", linker_script="kernel_runner_mps3.ld"
@@ -211,6 +212,32 @@ def test_helium_kernels_equal_the_oracle(platform: _Platform, seed: int, tmp_pat
     objects = _bundled_objects(platform, tmp_path)
     cases = draw_cases(OWN, max(1, _ROUNDS // 2), seed) + draw_cases(WIDE, max(1, _ROUNDS // 2), seed)
     _run_cases(platform, objects, cases, tmp_path)
+
+
+@pytest.mark.parametrize("optimization", _LEVELS, ids=["".join(level) for level in _LEVELS])
+@pytest.mark.parametrize("platform", [_CORTEX_M4, _CORTEX_M55], ids=["cortex-m4", "cortex-m55"])
+def test_assembly_finds_its_registers_at_every_level(
+    platform: _Platform, optimization: tuple[str, ...], tmp_path: Path
+) -> None:
+    """What a compiler needs registers for besides differs from level to level."""
+    _require(platform)
+    command = [*platform.compiler, "-std=c99", *optimization, *_WARNINGS, f"-I{KERNEL_DIRECTORY}", "-c"]
+    # The small set's loops leave no register for a frame pointer.
+    keeps_frames = "-fno-omit-frame-pointer" in optimization
+    for folder in (KERNEL_DIRECTORY, *(() if keeps_frames else (SMALL_DIRECTORY,))):
+        # All in one go: objects are named after their sources, and both folders have some names.
+        objects = tmp_path / folder.name
+        objects.mkdir()
+        names = [str(path) for path in sorted(folder.glob("*.c"))]
+        subprocess.run([*command, *names], cwd=objects, check=True)
+
+
+@pytest.mark.parametrize("optimization", ["-O1", "-Os"])
+def test_kernels_equal_the_oracle_at_other_levels(optimization: str, tmp_path: Path) -> None:
+    platform = replace(_CORTEX_M4, optimization=optimization)
+    _require(platform)
+    objects = _bundled_objects(platform, tmp_path)
+    _run_cases(platform, objects, draw_cases(OWN, max(1, _ROUNDS // 8), 7), tmp_path)
 
 
 @pytest.mark.parametrize("platform", [_CORTEX_M4, _CORTEX_M55], ids=["cortex-m4", "cortex-m55"])

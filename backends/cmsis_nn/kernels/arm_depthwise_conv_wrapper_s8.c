@@ -125,7 +125,7 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
         }
 #endif
         for (; y < output_dims->h; y++) {
-#if QUTE_DEPTHWISE_S8X4 && !QUTE_MVE
+#if QUTE_DEPTHWISE_S8X4
             if (qute_depthwise_is_s8x4(dw_conv_params, input_dims)) {
                 qute_depthwise_row_s8x4(&call, y);
                 continue;

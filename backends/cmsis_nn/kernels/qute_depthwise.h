@@ -26,8 +26,9 @@ typedef struct {
     int32_t can_scale; /* whether qute_scaling.h holds for all channels */
 } qute_depthwise;
 
-/* Whether there is qute_depthwise_row_s8x4. Without optimisation its assembly would not find enough registers. */
-#if QUTE_DSP && defined(__OPTIMIZE__)
+/* Whether there is qute_depthwise_row_s8x4. Without optimisation its assembly would not find enough registers, and cores with
+ * Helium have kernels of their own. */
+#if QUTE_DSP && defined(__OPTIMIZE__) && !QUTE_MVE
 #define QUTE_DEPTHWISE_S8X4 1
 #else
 #define QUTE_DEPTHWISE_S8X4 0

@@ -8,9 +8,11 @@
  * the instructions of one step. */
 #define QUTE_SKIPPED(steps, unrolled, step_bytes) ((-(steps) & ((unrolled) - 1)) * (step_bytes))
 
-/* These bytes, in a register, become the address to branch to; `free` is another register, `loop` the loop's label. */
+/* These bytes, in a register, become the address to branch to; `free` is another register, `loop` the loop's label. ADR counts
+ * from a word, which the section has to keep where compilers align functions to half of one; the label may be at any. */
 #define QUTE_ENTRY(skipped, free, loop)                                                                                \
-    "adr " free ", " loop "\n\t"                                                                                       \
+    ".p2align 2\n\t"                                                                                                   \
+    "adr.w " free ", " loop "\n\t"                                                                                     \
     "add " skipped ", " skipped ", " free "\n\t"                                                                       \
     "orr " skipped ", " skipped ", #1\n\t"
 
