@@ -13,7 +13,7 @@ QUTE_COLD int32_t sum_of_inputs(const int8_t *x, int32_t offset, int32_t depth)
     return sum;
 }
 
-arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ctx,
+QUTE_SMALL arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ctx,
                                            const cmsis_nn_fc_params *fc_params,
                                            const cmsis_nn_per_tensor_quant_params *quant_params,
                                            const cmsis_nn_dims *input_dims,

@@ -9,7 +9,7 @@
 #define COLUMN_DEPTH 64
 
 /* One pixel; there is room for two columns. */
-QUTE_NOINLINE void multiply_pixel(
+QUTE_COLD void multiply_pixel(
     const qute_product *product, const int8_t *input, int32_t offset, int16_t *columns, int8_t *output)
 {
     const qute_channels *channels = product->channels;
@@ -29,7 +29,7 @@ QUTE_NOINLINE void multiply_pixel(
     qute_clamp_s8(output, product->last, channels->min, channels->max);
 }
 
-void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,
+QUTE_SMALL void qute_convolve_1x1_s8(const cmsis_nn_conv_params *params,
                           const qute_channels *channels,
                           const cmsis_nn_dims *input_dims,
                           const int8_t *input,
