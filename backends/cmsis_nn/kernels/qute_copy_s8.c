@@ -9,11 +9,11 @@
 #define COPY_ROW(target, source, count) memcpy(target, source, (size_t)(count))
 #endif
 
-/* `count` bytes, `from` apart in the input and `to` apart in the output. */
+#if QUTE_MVE
+/* `count` bytes, `from` apart in the input and `to` apart in the output: four at a time are gathered and scattered.
+ * Addresses wrap, so that strides may be negative. */
 QUTE_INLINE void copy_apart(const int8_t *input, int32_t from, int8_t *output, int32_t to, int32_t count)
 {
-#if QUTE_MVE
-    /* Four at a time are gathered and scattered; addresses wrap, so that strides may be negative. */
     const uint32x4_t lane = vidupq_n_u32(0, 1);
     __asm__ volatile("wlstp.32 lr, %[n], 2f\n"
                      "1:\n\t"
@@ -27,16 +27,8 @@ QUTE_INLINE void copy_apart(const int8_t *input, int32_t from, int8_t *output, i
                      : [n] "r"(count), [sources] "w"(vmulq_n_u32(lane, (uint32_t)from)),
                        [targets] "w"(vmulq_n_u32(lane, (uint32_t)to)), [from] "r"(from), [to] "r"(to)
                      : "q0", "lr", "memory", "cc");
-#else
-    int32_t source = 0;
-    int32_t target = 0;
-    for (int32_t i = 0; i < count; i++) {
-        output[target] = input[source];
-        source += from;
-        target += to;
-    }
-#endif
 }
+#endif
 
 void qute_copy_s8(const int8_t *input,
                   const int32_t dims[4],
@@ -51,13 +43,21 @@ void qute_copy_s8(const int8_t *input,
     for (int32_t i = 0; i < dims[0]; i++) {
         for (int32_t j = 0; j < dims[1]; j++) {
             for (int32_t k = 0; k < dims[2]; k++) {
-                const int32_t from = i * input_strides[0] + j * input_strides[1] + k * input_strides[2];
-                const int32_t to = i * output_strides[0] + j * output_strides[1] + k * output_strides[2];
+                int32_t from = i * input_strides[0] + j * input_strides[1] + k * input_strides[2];
+                int32_t to = i * output_strides[0] + j * output_strides[1] + k * output_strides[2];
                 if (contiguous) {
                     COPY_ROW(output + to, input + from, dims[3]);
-                } else {
-                    copy_apart(input + from, input_strides[3], output + to, output_strides[3], dims[3]);
+                    continue;
                 }
+#if QUTE_MVE
+                copy_apart(input + from, input_strides[3], output + to, output_strides[3], dims[3]);
+#else
+                for (int32_t l = 0; l < dims[3]; l++) {
+                    output[to] = input[from];
+                    from += input_strides[3];
+                    to += output_strides[3];
+                }
+#endif
             }
         }
     }
