@@ -79,6 +79,7 @@ def write_project(program: Program, core: Core, folder: Path, kernels: KernelSet
     report = {
         "symbol_prefix": _PREFIX,
         "arena_bytes": plan.arena_bytes,
+        "arena_arm_bytes": project.arena_arm_bytes,
         "inputs": [{"bytes": port.size} for port in program.inputs],
         "outputs": [{"bytes": port.size} for port in program.outputs],
         "layers": [call.name for call in program.calls],

@@ -234,7 +234,7 @@ def _build(
     ]
     arena_bytes = max(plan.plan.arena_bytes for plan in planned)
     alignment = max(plan.plan.alignment.arena for plan in planned)
-    project = emit_shared_project(emitted, name, arena_bytes, alignment, origins, kernels)
+    project = emit_shared_project(emitted, name, alignment, origins, kernels)
     calls = [plan.program.calls for plan in planned]
     costs = [
         code_cost(own, network.struct_bytes, core, kernels)
@@ -247,6 +247,7 @@ def _build(
         target=target,
         core=core.name,
         arena_bytes=arena_bytes,
+        arena_arm_bytes=project.arena_arm_bytes,
         context_bytes=sum(context_bytes(network.program) for network in networks),
         stack_estimate_bytes=max(stack_bytes(one, core, kernels) for one in calls),
         stack_estimate_arm_bytes=max(arm_stack_bytes(one, core) for one in calls),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -108,14 +110,14 @@ def _channel_data(call: Call) -> tuple[list[int], list[int], list[int]]:
             return [], [], []
 
 
-def encode(cases: list[Case], core: Core) -> list[int]:
-    """The words of `case_words`, with the oracle's outputs and the scratch planned for `core`."""
+def encode(cases: list[Case], core: Core, scratch: Callable[[Call, Core], int] = scratch_bytes) -> list[int]:
+    """The words of `case_words`, with the oracle's outputs and the scratch that there is on `core`."""
     words: list[int] = []
     for number, case in enumerate(cases):
         operation, params = _params(case.call)
         blank = np.full(case.output_bytes, _BLANK, np.int8)
         expected = run(case.call, case.data, case.second, blank)
-        words += [operation, scratch_bytes(case.call, core), case.alias, number % 4]
+        words += [operation, scratch(case.call, core), case.alias, number % 4]
         words += [*_bytes(case.data), *_bytes(case.second)]
         for values in _channel_data(case.call):
             words += _words(values)
