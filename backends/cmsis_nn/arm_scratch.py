@@ -2,8 +2,8 @@
 
 A plan is made for the bundled kernels, which need less. A build with Arm's library has the same buffers at
 the same offsets; a kernel that wants more scratch than is planned for its call gets it at the lowest offset
-where nothing lies that is live while it runs, which may be beyond the end of the plan's arena. So the arena of
-that build is larger, by what is missing and no more.
+where nothing lies that is live while it runs, which may be beyond the end of the plan's arena. So the arena
+of that build is larger, by what is missing and no more.
 """
 
 from __future__ import annotations
