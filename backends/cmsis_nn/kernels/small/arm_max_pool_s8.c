@@ -5,14 +5,15 @@ QUTE_SMALL static int32_t maximum(
     const int8_t *input, int32_t rows, int32_t columns, int32_t row_step, int32_t column_step)
 {
     int32_t best = INT8_MIN;
-    for (; rows > 0; rows--) {
+    do {
         const int8_t *at = input;
-        for (int32_t x = columns; x > 0; x--) {
+        int32_t x = columns;
+        do {
             best = *at > best ? *at : best;
             at += column_step;
-        }
+        } while (--x > 0);
         input += row_step;
-    }
+    } while (--rows > 0);
     return best;
 }
 
