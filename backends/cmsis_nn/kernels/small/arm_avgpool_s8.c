@@ -8,13 +8,13 @@ QUTE_SMALL static int32_t mean(
     const int32_t count = rows * columns;
     const int32_t half = count / 2;
     int32_t sum = 0;
+    input += columns * column_step;
     do {
-        const int8_t *at = input;
-        int32_t x = columns;
+        int32_t at = -columns * column_step;
         do {
-            sum += *at;
+            sum += input[at];
             at += column_step;
-        } while (--x > 0);
+        } while (at != 0);
         input += row_step;
     } while (--rows > 0);
     return (sum > 0 ? sum + half : sum - half) / count;

@@ -5,13 +5,13 @@ QUTE_SMALL static int32_t maximum(
     const int8_t *input, int32_t rows, int32_t columns, int32_t row_step, int32_t column_step)
 {
     int32_t best = INT8_MIN;
+    input += columns * column_step;
     do {
-        const int8_t *at = input;
-        int32_t x = columns;
+        int32_t at = -columns * column_step;
         do {
-            best = *at > best ? *at : best;
+            best = input[at] > best ? input[at] : best;
             at += column_step;
-        } while (--x > 0);
+        } while (at != 0);
         input += row_step;
     } while (--rows > 0);
     return best;
