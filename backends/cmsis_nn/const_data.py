@@ -22,10 +22,12 @@ STRUCT_BYTES = {
     "cmsis_nn_fc_params": 20,
     "cmsis_nn_per_tensor_quant_params": 8,
     "cmsis_nn_pool_params": 24,
+    "qute_head_line_class": 8,
     "qute_head_lines": 4,
     "qute_head_logits_params": 36,
     "qute_head_relu_params": 88,
-    "qute_head_sums_params": 64,
+    "qute_head_sums_params": 68,
+    "qute_head_sums_row_params": 44,
 }
 """Sizes where pointers have 32 bits."""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from qutec.backends.cmsis_nn.head_calls import feature_kernel, feature_row_kernels
+from qutec.backends.cmsis_nn.head_features import feature_kernel, feature_row_kernels
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import (
     Add,
@@ -194,7 +194,7 @@ def _sources(call: Call, kernels: KernelSet) -> tuple[str, ...]:
             stages = row_stages(call.calls)
             assert stages is not None
             inner = {name for stage in stages for name in _row_sources(stage, kernels)}
-            return ("qute_rows.h", *sorted(inner))
+            return ("qute_move_up_s8.c", "qute_rows.h", *sorted(inner))
         case _:
             small = _SMALL_SOURCES if kernels is KernelSet.SMALL else {}
             return small.get(type(call)) or _SOURCES.get(type(call), ())

@@ -8,7 +8,8 @@ from typing import TypeAlias
 from qutec.backends.cmsis_nn.call_scratch import CallScratch, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
-from qutec.backends.cmsis_nn.head_calls import feature_params, feature_row_kernels, row_axes, wide
+from qutec.backends.cmsis_nn.head_calls import wide
+from qutec.backends.cmsis_nn.head_features import feature_row_kernels, feature_row_params
 from qutec.backends.cmsis_nn.text import comment
 from qutec.program import (
     Add,
@@ -207,7 +208,7 @@ class RegionWriter:
     def _feature_sums(self, number: int, call: HeadFeatures, taken: str, sums: str) -> tuple[list[str], str]:
         """Statements that add a row to the sums of all heads, and the one that makes features of them."""
         row_kernel, end_kernel = feature_row_kernels(call)
-        params = feature_params(f"{self._index}_{number}", call, row_axes(call), self._const)
+        params = feature_row_params(f"{self._index}_{number}", call, self._const, row_kernel)
         where = "window_0.count, window_0.above" if call.relu else taken
         place = wide(f"qute_rows_next(&{self._maps[call.output.buffer]})", 16)
         return (

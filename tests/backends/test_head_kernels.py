@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from qutec.backends.cmsis_nn import KernelSet
-from qutec.backends.cmsis_nn.head_calls import feature_kernel
+from qutec.backends.cmsis_nn.head_features import feature_kernel
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
 from qutec.program import Call, HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Program
 from qutec.reference import run_program

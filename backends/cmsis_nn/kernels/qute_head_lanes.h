@@ -13,4 +13,19 @@ QUTE_INLINE int32_t qute_block(int32_t next, int32_t channels)
     return next + LANES <= channels ? next : channels - LANES;
 }
 
+/* A few words, for which compilers would call memset. */
+QUTE_INLINE void qute_clear(int32_t *words, int32_t count)
+{
+    QUTE_ROLLED
+    while (--count >= 0) {
+        *words++ = 0;
+        QUTE_NO_CALL;
+    }
+}
+
+QUTE_INLINE int32_t qute_smaller(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
 #endif

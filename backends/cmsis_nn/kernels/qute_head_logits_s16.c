@@ -11,19 +11,21 @@ QUTE_NOINLINE int32_t dot_product(const feature *input, int32_t offset, const in
     int32_t sum = 0;
 #if QUTE_DSP
     const int8_t *const words = end - (count & 3);
-#pragma GCC unroll 1
-    while (weights != words) {
-        const uint32_t low = qute_load_s16x2(input);
-        const uint32_t high = qute_load_s16x2(input + 2);
-        const uint32_t word = qute_load_s8x4(weights);
-        sum = qute_smlad(qute_sxtb16(word), qute_pkhbt((int32_t)low, (int32_t)high), sum);
-        sum = qute_smlad(qute_sxtb16_odd(word), qute_pkhtb(high, low), sum);
-        input += 4;
-        weights += 4;
+    if (weights != words) {
+        QUTE_ROLLED
+        do {
+            const uint32_t low = qute_load_s16x2(input);
+            const uint32_t high = qute_load_s16x2(input + 2);
+            const uint32_t word = qute_load_s8x4(weights);
+            sum = qute_smlad(qute_sxtb16(word), qute_pkhbt((int32_t)low, (int32_t)high), sum);
+            sum = qute_smlad(qute_sxtb16_odd(word), qute_pkhtb(high, low), sum);
+            input += 4;
+            weights += 4;
+        } while (weights != words);
     }
 #endif
     (void)offset;
-#pragma GCC unroll 1
+    QUTE_ROLLED
     while (weights != end) {
         sum = qute_wrapping_add(sum, *input++ * *weights++);
     }

@@ -12,17 +12,19 @@ QUTE_NOINLINE int32_t dot_product(const feature *input, int32_t offset, const in
 #if QUTE_DSP
     const uint32_t offset_pair = qute_pair(offset);
     const int8_t *const words = end - (count & 3);
-#pragma GCC unroll 1
-    while (weights != words) {
-        const uint32_t values = qute_load_s8x4(input);
-        const uint32_t word = qute_load_s8x4(weights);
-        sum = qute_smlad(qute_sxtb16(word), qute_sxtab16(offset_pair, values), sum);
-        sum = qute_smlad(qute_sxtb16_odd(word), qute_sxtab16_odd(offset_pair, values), sum);
-        input += 4;
-        weights += 4;
+    if (weights != words) {
+        QUTE_ROLLED
+        do {
+            const uint32_t values = qute_load_s8x4(input);
+            const uint32_t word = qute_load_s8x4(weights);
+            sum = qute_smlad(qute_sxtb16(word), qute_sxtab16(offset_pair, values), sum);
+            sum = qute_smlad(qute_sxtb16_odd(word), qute_sxtab16_odd(offset_pair, values), sum);
+            input += 4;
+            weights += 4;
+        } while (weights != words);
     }
 #endif
-#pragma GCC unroll 1
+    QUTE_ROLLED
     while (weights != end) {
         sum = qute_wrapping_add(sum, (*input++ + offset) * *weights++);
     }

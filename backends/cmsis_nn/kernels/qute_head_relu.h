@@ -29,7 +29,7 @@ QUTE_INLINE void qute_head_relu(const qute_head_relu_params *params, const int8_
     for (int32_t head = 0; head < params->features.heads; head++) {
         for (int32_t next = 0; next < channels; next += LANES) {
             const int32_t channel = qute_block(next, channels);
-            features_of_block(params, head * channels + channel, weights + channel, input + channel, output);
+            features_of_block(params, head * channels + channel, weights + channel * CHANNEL_STEP, input + channel, output);
         }
         weights += params->outer.taps * params->inner.taps * channels;
     }

@@ -10,6 +10,11 @@
 #include "qute_requantize.h"
 #include "qute_window.h"
 
+/* Bytes from the weights of a channel to those of the next. */
+#ifndef CHANNEL_STEP
+#define CHANNEL_STEP 1
+#endif
+
 /* sums[lane] += (values[lane] + offset) * weights[lane] for `taps` taps along an axis. */
 QUTE_INLINE void add_taps(const qute_head_axis *axis,
                           const int8_t *values,

@@ -30,7 +30,7 @@ QUTE_INLINE void qute_head_relu_row(
     lines.end = above + count;
     for (int32_t next = 0; next < channels; next += LANES) {
         const int32_t channel = qute_block(next, channels);
-        const int8_t *weights = params->features.weights + channel;
+        const int8_t *weights = params->features.weights + channel * CHANNEL_STEP;
         for (int32_t head = 0; head < params->features.heads; head++) {
             add_block(params, head * channels + channel, weights, rows + channel, lines, sums);
             weights += kernel;

@@ -10,7 +10,7 @@
 #include "qute_head_sums_row.h"
 
 void qute_head_sums_row_s8x4(
-    const qute_head_sums_params *params, const int8_t *row, int32_t number, int32_t *sums)
+    const qute_head_sums_row_params *params, const int8_t *row, int32_t number, int32_t *sums)
 {
     qute_head_sums_row(params, row, number, sums);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #define LANES 1
 
-#include "qute_head_sums.h"
+#include "qute_head_sums_map.h"
 
-QUTE_SMALL void qute_head_sums_s8(const qute_head_sums_params *params, const int8_t *input, int16_t *output)
+void qute_head_sums_s8(const qute_head_sums_params *params, const int8_t *input, int16_t *output)
 {
-    qute_head_sums(params, input, output);
+    qute_head_sums_map(params, input, output);
 }

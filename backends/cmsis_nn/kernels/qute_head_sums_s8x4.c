@@ -7,9 +7,9 @@
 #define LANES 1
 #endif
 
-#include "qute_head_sums.h"
+#include "qute_head_sums_map.h"
 
-QUTE_SMALL void qute_head_sums_s8x4(const qute_head_sums_params *params, const int8_t *input, int16_t *output)
+void qute_head_sums_s8x4(const qute_head_sums_params *params, const int8_t *input, int16_t *output)
 {
-    qute_head_sums(params, input, output);
+    qute_head_sums_map(params, input, output);
 }

@@ -70,7 +70,7 @@ QUTE_INLINE uint32_t qute_load_s8x4(const int8_t *source)
     return word;
 }
 
-/* Two int16 from an address aligned to 4. */
+/* Two int16. */
 QUTE_INLINE uint32_t qute_load_s16x2(const int16_t *source)
 {
     uint32_t word;
@@ -189,6 +189,14 @@ QUTE_INLINE int32_t qute_smlatt(uint32_t a, uint32_t b, int32_t sum)
     return result;
 }
 
+/* sum + a.low * b.high */
+QUTE_INLINE int32_t qute_smlabt(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlabt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
 /* sum + a.high * b.low */
 QUTE_INLINE int32_t qute_smlatb(uint32_t a, uint32_t b, int32_t sum)
 {
@@ -205,6 +213,14 @@ QUTE_INLINE int32_t qute_smmlar(int32_t a, int32_t b, int32_t sum)
     return result;
 }
 
+/* max(0, value) */
+QUTE_INLINE int32_t qute_positive(int32_t value)
+{
+    int32_t result;
+    __asm__("usat %0, #31, %1" : "=r"(result) : "r"(value));
+    return result;
+}
+
 /* The larger of each of four signed bytes. */
 QUTE_INLINE uint32_t qute_max_s8x4(uint32_t a, uint32_t b)
 {
@@ -218,6 +234,14 @@ QUTE_INLINE uint32_t qute_min_s8x4(uint32_t a, uint32_t b)
 {
     uint32_t result;
     __asm__("ssub8 %0, %1, %2\n\tsel %0, %2, %1" : "=&r"(result) : "r"(a), "r"(b));
+    return result;
+}
+
+/* Difference of two pairs of int16, without borrow between the halves. */
+QUTE_INLINE uint32_t qute_ssub16(uint32_t a, uint32_t b)
+{
+    uint32_t result;
+    __asm__("ssub16 %0, %1, %2" : "=r"(result) : "r"(a), "r"(b));
     return result;
 }
 

@@ -26,6 +26,9 @@ void qute_gather_s8(const int8_t *input, const uint16_t *index, int8_t *output, 
 /* output[i] = input[i] for i < count, the last first: the output may begin anywhere from the input's start on. */
 void qute_move_s8(const int8_t *input, int8_t *output, int32_t count);
 
+/* The same, the first first: the output may begin anywhere up to the input's start. */
+void qute_move_up_s8(const int8_t *input, int8_t *output, int32_t count);
+
 /* An average pool that takes in a map row by row. To the sums [outputs][channels] of each window it adds the `kernel`
  * pixels of the row that are in it; windows are `stride` pixels apart. */
 void qute_average_row_s8(
@@ -57,20 +60,31 @@ typedef struct {
     uint16_t count;
 } qute_head_lines;
 
+/* Lines that the same taps meet on their way over the map: `taps` of them, every stride-th from `tap` on. */
+typedef struct {
+    qute_head_lines lines;
+    uint16_t tap;
+    uint16_t taps;
+} qute_head_line_class;
+
 /* One axis of a convolution without an activation. Steps are bytes from one line of the map, and from one tap of a
- * kernel, to the next; lines[tap] are those that a tap meets on its way over the map. */
+ * kernel, to the next. */
 typedef struct {
     int32_t taps;
     int32_t stride;
     int32_t input_step;
     int32_t weight_step;
-    const qute_head_lines *lines;
 } qute_head_sum_axis;
 
+/* Each line of the outer axis that a tap meets is in one class. columns[tap] are the lines of the inner axis that its taps
+ * meet. For kernels of four channels no class has more than 128 pixels. */
 typedef struct {
     qute_head_features features;
     qute_head_sum_axis outer;
     qute_head_sum_axis inner;
+    int32_t class_count;
+    const qute_head_line_class *classes;
+    const qute_head_lines *columns;
 } qute_head_sums_params;
 
 /* output[head][channel], without a bias: up to four heads share one reading of the map. */
@@ -104,18 +118,38 @@ void qute_head_relu_s8(const qute_head_relu_params *params, const int8_t *input,
 /* The same for at least four channels: four at a time where there are DSP instructions. */
 void qute_head_relu_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
 
-/* The same for kernels of 3x3 and stride 1. */
-void qute_head_relu_3x3_s8(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
+/* The same for kernels of 3x3 and stride 1, every window of which meets the map. Weights are [heads][channels][inner
+ * axis][outer axis]. */
+void qute_head_relu_3x3_s8x4(const qute_head_relu_params *params, const int8_t *input, int16_t *output);
 
-/* The same row by row, where `params` has the rows for its outer axis: what row `number` of the map adds to the sums, and
- * what the next row of outputs adds, whose window has `count` rows inside of the map and `above` of padding over them.
- * Sums are [channels][heads]; of at least four channels, where there are DSP instructions, [blocks][heads][4], the
- * channels of the last block ending with those of the map. They begin with 0. */
-void qute_head_sums_row_s8(const qute_head_sums_params *params, const int8_t *row, int32_t number, int32_t *sums);
-void qute_head_sums_row_s8x4(const qute_head_sums_params *params, const int8_t *row, int32_t number, int32_t *sums);
+/* Sums of features that take in the map row by row are [channels][heads]; of at least four channels, where there are DSP
+ * instructions, [blocks][heads][4], the channels of the last block ending with those of the map. They begin with 0. */
+
+/* Pixels of a row, every stride-th from the first on, that meet the same taps are in one class, and so are rows, or in
+ * none, -1, where no tap meets them. weights[row class][pixel class][head][channel] are the sums over these taps;
+ * features.weights is not used. */
+typedef struct {
+    qute_head_features features;
+    int32_t stride;
+    int32_t pixel_classes;
+    const qute_head_lines *pixels;
+    const int16_t *row_classes;
+    const int16_t *weights;
+} qute_head_sums_row_params;
+
+/* What row `number` of the map adds to the sums. */
+void qute_head_sums_row_s8(const qute_head_sums_row_params *params, const int8_t *row, int32_t number, int32_t *sums);
+
+/* The same for at least four channels, and no class of more than 128 pixels. */
+void qute_head_sums_row_s8x4(const qute_head_sums_row_params *params, const int8_t *row, int32_t number, int32_t *sums);
+
+/* What the next row of outputs adds, whose window has `count` rows inside of the map and `above` of padding over them.
+ * `params` has the rows for its outer axis. */
 void qute_head_relu_row_s8(
     const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums);
 void qute_head_relu_row_s8x4(
+    const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums);
+void qute_head_relu_3x3_row_s8x4(
     const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums);
 
 /* The features of such sums. */

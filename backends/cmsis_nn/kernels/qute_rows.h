@@ -6,7 +6,8 @@
 #define QUTE_ROWS_H
 
 #include <stdint.h>
-#include <string.h>
+
+#include "qute_kernels.h"
 
 typedef struct
 {
@@ -36,9 +37,8 @@ static inline qute_rows qute_rows_resumed(int8_t *memory, int32_t row_bytes, int
 static inline int8_t *qute_rows_next(qute_rows *map)
 {
     if (map->done - map->first == map->capacity) {
-        for (int32_t row = 1; row < map->capacity; ++row) {
-            int8_t *const place = map->memory + row * map->row_bytes;
-            (void)memcpy(place - map->row_bytes, place, (size_t)map->row_bytes);
+        if (map->capacity > 1) {
+            qute_move_up_s8(map->memory + map->row_bytes, map->memory, (map->capacity - 1) * map->row_bytes);
         }
         ++map->first;
     }
