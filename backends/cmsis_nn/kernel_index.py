@@ -187,7 +187,9 @@ def _row_sources(stage: RowStage, kernels: KernelSet) -> tuple[str, ...]:
 def _sources(call: Call, kernels: KernelSet) -> tuple[str, ...]:
     match call:
         case HeadFeatures():
-            return (f"{feature_kernel(call, kernels)}.c",)
+            name = feature_kernel(call, kernels)
+            helium = ("qute_helium_head_sums_s8.c",) if name == "qute_head_sums_s8x4" else ()
+            return (f"{name}.c", *helium)
         case HeadLogits():
             return (f"qute_head_logits_s{call.input_bits}.c",)
         case RowRegion():
