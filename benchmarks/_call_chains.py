@@ -189,6 +189,14 @@ class Chain:
             Copy(name, source, target, (1, height, width, channels), (0, *strides), (0, *turned))
         )
 
+    def transpose(self) -> None:
+        """[1, 1, rows, columns] with rows and columns exchanged."""
+        _, _, rows, columns = self.shape
+        name, source, target = self._step((1, 1, columns, rows))
+        self.calls.append(
+            Copy(name, source, target, (1, 1, rows, columns), (0, 0, columns, 1), (0, 0, 1, rows))
+        )
+
     def move(self) -> None:
         name, source, target = self._step(self.shape)
         self.calls.append(Move(name, source, target, int(np.prod(self.shape))))

@@ -109,6 +109,7 @@ def write_project(
     report = {
         "symbol_prefix": _PREFIX,
         "arena_bytes": plan.arena_bytes,
+        "arena_arm_bytes": project.arena_arm_bytes,
         "inputs": [{"bytes": port.size} for port in program.inputs],
         "outputs": [{"bytes": port.size} for port in program.outputs],
         "layers": [call.name for call in program.calls],

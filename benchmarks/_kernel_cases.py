@@ -135,7 +135,15 @@ _TABLE: tuple[tuple[str, Shape, _Step], ...] = (
     ("lookup 4096", (1, 16, 16, 16), lambda chain: chain.lookup()),
     ("add 16x16x16", (1, 16, 16, 16), lambda chain: chain.add()),
     ("average pool global 8x8x64", (1, 8, 8, 64), lambda chain: chain.pool(AvgPool2D, (8, 8), 1)),
+    ("softmax 2", (1, 1, 1, 2), lambda chain: chain.softmax()),
     ("softmax 10", (1, 1, 1, 10), lambda chain: chain.softmax()),
+    ("softmax 100", (1, 1, 1, 100), lambda chain: chain.softmax()),
+    ("softmax 1000", (1, 1, 1, 1000), lambda chain: chain.softmax()),
+    ("concatenation of rows of 16", (1, 16, 16, 16), lambda chain: chain.concat(outer=256)),
+    ("copy, rows of 16", (1, 16, 16, 16), lambda chain: chain.copy()),
+    ("copy, transposed", (1, 1, 64, 64), lambda chain: chain.transpose()),
+    ("gather 4096", (1, 16, 16, 16), lambda chain: chain.gather()),
+    ("move 4096", (1, 16, 16, 16), lambda chain: chain.move()),
 )
 
 

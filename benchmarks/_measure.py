@@ -110,8 +110,7 @@ def measure(
     core = build.target.core
     host = build_host(project, cmsis_nn=cmsis_nn)
     image = build_image(project, core, compiler=tools.compiler, cmsis_nn=cmsis_nn)
-    # Arm's kernels need more stack than the report's estimate, which is for the bundled ones.
-    sram = build.report.sram_bytes if cmsis_nn is None else None
+    sram = build.report.sram_bytes if cmsis_nn is None else build.report.sram_arm_bytes
     emulated = run_many(image, samples, sram_bytes=sram, emulator=tools.emulator)
     executions: dict[str, Execution] = {
         "host C": lambda: in_onnx_order(host.run_many(samples)),

@@ -238,7 +238,7 @@ def _build(
     ]
     arena_bytes = max(plan.plan.arena_bytes for plan in planned)
     alignment = max(plan.plan.alignment.arena for plan in planned)
-    project = emit_shared_project(emitted, name, arena_bytes, alignment, origins, kernels)
+    project = emit_shared_project(emitted, name, alignment, origins, kernels)
     calls = [plan.program.calls for plan in planned]
     costs = [
         code_cost(own, network.struct_bytes, core, kernels)
@@ -251,6 +251,7 @@ def _build(
         target=target,
         core=core.name,
         arena_bytes=arena_bytes,
+        arena_arm_bytes=project.arena_arm_bytes,
         context_bytes=sum(context_bytes(network.program) for network in networks),
         stack_estimate_bytes=max(
             stack_bytes(plan.program.calls, plan.scratch, core, kernels) for plan in planned

@@ -7,13 +7,13 @@ data, so that they cost flash and not stack or code.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from qutec.backends.cmsis_nn.call_scratch import CallScratch, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
 from qutec.backends.cmsis_nn.head_calls import write_head_call
@@ -50,15 +50,7 @@ from qutec.program import (
     Tensor,
 )
 
-__all__ = ["CallWriter", "ScratchCheck"]
-
-
-@dataclass(frozen=True)
-class ScratchCheck:
-    """A condition on the linked library's buffer-size getter: `getter` <= `planned` bytes."""
-
-    getter: str
-    planned: int
+__all__ = ["CallWriter"]
 
 
 class CallWriter:
@@ -75,15 +67,14 @@ class CallWriter:
         self.functions: list[str] = []
         """C functions that the call written last needs before its own."""
 
-    def write(self, index: int, call: Call, scratch_offset: int | None, scratch_bytes: int) -> str:
+    def write(self, index: int, call: Call, scratch: CallScratch) -> str:
         """The statements of call `index`; they return an arm_cmsis_nn_status."""
-        scratch = _Scratch(scratch_offset, scratch_bytes)
         self.functions = []
         match call:
             case RowRegion():
-                writer = RegionWriter(index, call, scratch_offset or 0, self.address, self._const)
+                writer = RegionWriter(index, call, scratch, self.address, self._const)
                 body = writer.write()
-                self.checks += [ScratchCheck(getter, size) for getter, size in writer.checks]
+                self.checks += writer.checks
                 self.functions = writer.functions
                 return body
             case Conv2D():
@@ -132,7 +123,7 @@ class CallWriter:
             )
         return plus("arena", self._offsets[tensor.buffer] + tensor.offset)
 
-    def _conv(self, index: int, call: Conv2D, scratch: _Scratch) -> str:
+    def _conv(self, index: int, call: Conv2D, scratch: CallScratch) -> str:
         filters, height, width, channels = call.weights.shape
         params = self._const.struct(
             "cmsis_nn_conv_params",
@@ -147,7 +138,7 @@ class CallWriter:
         ]
         getter = "arm_convolve_wrapper_s8_get_buffer_size"
         arguments = f"&{params}, &{dims[0]},\n            &{dims[1]}, &{dims[3]}"
-        self.checks.append(ScratchCheck(f"{getter}({arguments})", scratch.size))
+        self.checks.append(scratch.check(f"{getter}({arguments})"))
         context, pointer = self._context(scratch)
         quant = self._per_channel(index, call)
         if is_pointwise(call) and (block := self._pixels_at_once(call)) is not None:
@@ -209,7 +200,7 @@ class CallWriter:
             _SUCCESS,
         ]
 
-    def _depthwise_conv(self, index: int, call: DepthwiseConv2D, scratch: _Scratch) -> str:
+    def _depthwise_conv(self, index: int, call: DepthwiseConv2D, scratch: CallScratch) -> str:
         height, width, channels = call.weights.shape
         params = self._const.struct(
             "cmsis_nn_dw_conv_params",
@@ -225,7 +216,7 @@ class CallWriter:
         ]
         getter = "arm_depthwise_conv_wrapper_s8_get_buffer_size"
         arguments = f"&{params}, &{dims[0]},\n            &{dims[1]}, &{dims[3]}"
-        self.checks.append(ScratchCheck(f"{getter}({arguments})", scratch.size))
+        self.checks.append(scratch.check(f"{getter}({arguments})"))
         context, pointer = self._context(scratch)
         quant = self._per_channel(index, call)
         return _lines(
@@ -238,7 +229,7 @@ class CallWriter:
             f"                                     &{dims[3]}, {self.address(call.output)});",
         )
 
-    def _fully_connected(self, index: int, call: FullyConnected, scratch: _Scratch) -> str:
+    def _fully_connected(self, index: int, call: FullyConnected, scratch: CallScratch) -> str:
         outputs, inputs = call.weights.shape
         params = self._const.struct(
             "cmsis_nn_fc_params",
@@ -256,7 +247,7 @@ class CallWriter:
             self._dims((1, 1, 1, outputs)),
             self._dims((call.rows, 1, 1, outputs)),
         ]
-        self.checks.append(ScratchCheck(f"arm_fully_connected_s8_get_buffer_size(&{dims[1]})", scratch.size))
+        self.checks.append(scratch.check(f"arm_fully_connected_s8_get_buffer_size(&{dims[1]})"))
         context, pointer = self._context(scratch)
         return _lines(
             *context,
@@ -267,15 +258,15 @@ class CallWriter:
             f"                              &{dims[3]}, {self.address(call.output)});",
         )
 
-    def _avg_pool(self, index: int, call: AvgPool2D, scratch: _Scratch) -> str:
+    def _avg_pool(self, index: int, call: AvgPool2D, scratch: CallScratch) -> str:
         getter = f"arm_avgpool_s8_get_buffer_size({call.output_shape[2]}, {call.input_shape[3]})"
-        self.checks.append(ScratchCheck(getter, scratch.size))
+        self.checks.append(scratch.check(getter))
         return self._pool(index, call, "arm_avgpool_s8", scratch)
 
     def _max_pool(self, index: int, call: MaxPool2D) -> str:
-        return self._pool(index, call, "arm_max_pool_s8", _Scratch(None, 0))
+        return self._pool(index, call, "arm_max_pool_s8", CallScratch())
 
-    def _pool(self, index: int, call: AvgPool2D | MaxPool2D, function: str, scratch: _Scratch) -> str:
+    def _pool(self, index: int, call: AvgPool2D | MaxPool2D, function: str, scratch: CallScratch) -> str:
         params = self._const.struct(
             "cmsis_nn_pool_params",
             f"pool_params_{index}",
@@ -403,13 +394,11 @@ class CallWriter:
             f"    {{(int32_t *)(uintptr_t){multiplier}, (int32_t *)(uintptr_t){shift}}};",
         ]
 
-    def _context(self, scratch: _Scratch) -> tuple[list[str], str]:
+    def _context(self, scratch: CallScratch) -> tuple[list[str], str]:
         """Statements that declare the cmsis_nn_context of a call, and the pointer to pass."""
-        # Where no scratch is needed its pointer must be NULL: some builds use any other.
-        if scratch.offset is None:
+        if scratch.is_none:
             return [], "&" + self._const.struct("cmsis_nn_context", "no_scratch", "{NULL, 0}")
-        declaration = f"const cmsis_nn_context context = {{{plus('arena', scratch.offset)}, {scratch.size}}};"
-        return [declaration], "&context"
+        return scratch.context(), "&context"
 
     def _weights(self, index: int, weights: Int8Array) -> str:
         return self._array(index, "weights", weights)
@@ -420,14 +409,6 @@ class CallWriter:
     def _dims(self, shape: Shape | Sequence[int]) -> str:
         stem = "dims_" + "x".join(map(str, shape))
         return self._const.struct("cmsis_nn_dims", stem, braces(shape))
-
-
-@dataclass(frozen=True)
-class _Scratch:
-    """Where a kernel's scratch lies in the arena, and its bytes."""
-
-    offset: int | None
-    size: int
 
 
 _SUCCESS = "return ARM_CMSIS_NN_SUCCESS;"

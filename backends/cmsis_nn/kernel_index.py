@@ -91,7 +91,7 @@ _SOURCES: dict[type[Call], tuple[str, ...]] = {
     ),
     AvgPool2D: ("arm_avgpool_s8.c", "arm_avgpool_s8_get_buffer_size.c", "qute_helium_mean_s8.c"),
     MaxPool2D: ("arm_max_pool_s8.c", "qute_helium_max_s8.c"),
-    Softmax: ("arm_softmax_s8.c",),
+    Softmax: ("arm_softmax_s8.c", "qute_helium_softmax_s8.c"),
     Add: ("arm_elementwise_add_s8.c", "qute_helium_add_s8.c"),
     Mul: ("arm_elementwise_mul_s8.c", "qute_helium_mul_s8.c"),
     Concat: ("arm_concatenation_s8_x.c",),
@@ -188,7 +188,9 @@ def _row_sources(stage: RowStage, kernels: KernelSet) -> tuple[str, ...]:
 def _sources(call: Call, kernels: KernelSet) -> tuple[str, ...]:
     match call:
         case HeadFeatures():
-            return (f"{feature_kernel(call, kernels)}.c",)
+            name = feature_kernel(call, kernels)
+            helium = ("qute_helium_head_sums_s8.c",) if name == "qute_head_sums_s8x4" else ()
+            return (f"{name}.c", *helium)
         case HeadLogits():
             return (f"qute_head_logits_s{call.input_bits}.c",)
         case RowRegion():

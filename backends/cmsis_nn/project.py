@@ -11,7 +11,9 @@ from string import Template
 import numpy as np
 import numpy.typing as npt
 
-from qutec.backends.cmsis_nn.calls import CallWriter, ScratchCheck
+from qutec.backends.cmsis_nn.arm_scratch import arm_scratch
+from qutec.backends.cmsis_nn.call_scratch import ARM_LIBRARY_MACRO, ScratchCheck, by_library
+from qutec.backends.cmsis_nn.calls import CallWriter
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.input_api import input_api
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, kernel_path, own_sources
@@ -28,6 +30,7 @@ __all__ = [
     "EmittedNetwork",
     "EmittedProject",
     "Provenance",
+    "arena_macro",
     "cmake_list",
     "emit_network",
     "emit_project",
@@ -61,6 +64,8 @@ class EmittedProject:
     weights_bytes: int
     struct_bytes: tuple[int, ...]
     """Of each call: those of the parameter structs that it is the first to use."""
+    arena_arm_bytes: int
+    """Of the arena in a build with Arm's library, whose kernels may want more scratch than is planned."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ class EmittedNetwork:
     weights_bytes: int
     struct_bytes: tuple[int, ...]
     """Of each call: those of the parameter structs that it is the first to use."""
+    arena_bytes: int
+    arena_arm_bytes: int
+    """With Arm's library."""
 
 
 def emit_project(
@@ -126,7 +134,7 @@ def emit_project(
         "example/sample_input.h": filled("sample_input.h.in", values),
         **kernel_texts(network.kernels, kernels),
     }
-    return EmittedProject(prefix, files, network.weights_bytes, network.struct_bytes)
+    return EmittedProject(prefix, files, network.weights_bytes, network.struct_bytes, network.arena_arm_bytes)
 
 
 def emit_network(
@@ -147,11 +155,12 @@ def emit_network(
     """
     const_data = ConstData(prefix)
     writer = CallWriter(program, dict(plan.offsets), const_data, kernels)
+    with_arm = arm_scratch(program, plan, scratch, core)
     layers = []
     struct_bytes = []
     for index, call in enumerate(program.calls):
         before = const_data.struct_bytes
-        body = writer.write(index, call, plan.scratch_offsets[index], scratch[index])
+        body = writer.write(index, call, with_arm.calls[index])
         struct_bytes.append(const_data.struct_bytes - before)
         layers += [*writer.functions, _layer_function(index, call, body)]
     names = kernel_files(program.calls, kernels, core)
@@ -167,7 +176,8 @@ def emit_network(
         "head": prefixed(" * ", head),
         "cmake_head": prefixed("# ", head),
         "sha256": provenance.model_sha256,
-        "arena_bytes": str(plan.arena_bytes),
+        "arena_bytes": arena_macro(prefix, plan.arena_bytes, with_arm.arena_bytes),
+        "library_check": _library_check(layers, checks),
         "arena_align": str(plan.alignment.arena),
         "layer_count": str(len(program.calls)),
         "input_count": str(len(program.inputs)),
@@ -215,7 +225,33 @@ def emit_network(
         f"{prefix}_weights.h": filled("weights.h.in", values),
         f"{prefix}_weights.c": filled("weights.c.in", values),
     }
-    return EmittedNetwork(prefix, files, tuple(names), values, const_data.array_bytes, tuple(struct_bytes))
+    return EmittedNetwork(
+        prefix,
+        files,
+        tuple(names),
+        values,
+        const_data.array_bytes,
+        tuple(struct_bytes),
+        plan.arena_bytes,
+        with_arm.arena_bytes,
+    )
+
+
+def arena_macro(prefix: str, bundled: int, arm: int) -> str:
+    """The definition of <PREFIX>_ARENA_BYTES, which may be larger with Arm's library."""
+    name = f"{prefix.upper()}_ARENA_BYTES"
+    words = f"/* {ARM_LIBRARY_MACRO} says that Arm's CMSIS-NN is linked, which wants more scratch. */"
+    lines = by_library([f"#define {name} {arm}"], [f"#define {name} {bundled}"])
+    return "\n".join([words, *lines] if len(lines) > 1 else lines)
+
+
+def _library_check(layers: Sequence[str], checks: str) -> str:
+    """Refuses to compile where the macro and the included header do not belong to the same library."""
+    if not any(ARM_LIBRARY_MACRO in text for text in (*layers, checks)):
+        return ""
+    complaint = f"define {ARM_LIBRARY_MACRO} for every file where Arm's CMSIS-NN is linked, and nowhere else"
+    condition = f"defined({ARM_LIBRARY_MACRO}) == defined(QUTE_POINTWISE_IN_ORDER)"
+    return f'#if {condition}\n#error "{complaint}"\n#endif\n'
 
 
 def kernel_values(names: Sequence[str], kernels: KernelSet) -> dict[str, str]:
@@ -311,8 +347,11 @@ def _invocation(prefix: str, index: int, call: Call, plan: Plan) -> str:
 def _checks(prefix: str, checks: Sequence[ScratchCheck]) -> str:
     lines = []
     for check in checks:
+        conditions = by_library(
+            [f"    if ({check.getter} > {check.arm})"], [f"    if ({check.getter} > {check.planned})"]
+        )
         lines += [
-            f"    if ({check.getter} > {check.planned})",
+            *conditions,
             "    {",
             f"        return {prefix.upper()}_ERROR_SCRATCH;",
             "    }",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from qutec.backends.cmsis_nn.call_scratch import CallScratch, ScratchCheck
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
 from qutec.backends.cmsis_nn.head_calls import wide
@@ -58,11 +59,12 @@ class RegionWriter:
     """Writes one region; collects its row functions and what to ask the linked library's getters."""
 
     def __init__(
-        self, index: int, region: RowRegion, scratch_offset: int, address: Address, const_data: ConstData
+        self, index: int, region: RowRegion, scratch: CallScratch, address: Address, const_data: ConstData
     ) -> None:
         self._index = index
         self._region = region
-        self._base = scratch_offset
+        self._base = scratch.offset or 0
+        self._scratch = scratch
         self._address = address
         self._const = const_data
         self._layout = row_layout(region)
@@ -70,7 +72,7 @@ class RegionWriter:
         self._rows = _rows_of(region)
         self._maps = {tensor.buffer: f"map_{k}" for k, tensor in enumerate(self._all_maps())}
         self.functions: list[str] = []
-        self.checks: list[tuple[str, int]] = []
+        self.checks: list[ScratchCheck] = []
 
     def write(self) -> str:
         """The body of the region's function."""
@@ -295,7 +297,7 @@ class RegionWriter:
         # The layers know the window's size only when they run, so that no constant has it.
         whole = f"(const cmsis_nn_dims){braces(self._window_shape(stage, call))}"
         getter = f"{function}_get_buffer_size(&{params}, &{whole},\n            &{dims[0]}, &{dims[2]})"
-        self.checks.append((getter, self._layout.scratch[number][1]))
+        self.checks.append(self._kernel_scratch(number).check(getter))
         names = ("multiplier", "shift", "weights", "bias")
         multiplier, shift, weights, bias = (
             self._const.array(f"{what}_{stem}", getattr(call, what)) for what in names
@@ -318,7 +320,8 @@ class RegionWriter:
         )
         if is_mean:
             sizes = f"{call.output_shape[2]}, {call.input_shape[3]}"
-            self.checks.append((f"arm_avgpool_s8_get_buffer_size({sizes})", self._layout.scratch[number][1]))
+            getter = f"arm_avgpool_s8_get_buffer_size({sizes})"
+            self.checks.append(self._kernel_scratch(number).check(getter))
         kernel, result = self._dims((1, *call.kernel, 1)), self._dims(self._row_shape(call))
         return [
             *self._prologue(number, "cmsis_nn_pool_params", params, call),
@@ -354,15 +357,19 @@ class RegionWriter:
 
     def _prologue(self, number: int, kind: str, params: str, call: _Window) -> list[str]:
         """Scratch, the parameters with the padding above this window, and the window's size."""
-        offset, size = self._layout.scratch[number]
-        place = plus("arena", self._base + offset) if offset is not None else "NULL"
         return [
-            f"const cmsis_nn_context context = {{{place}, {size}}};",
+            *self._kernel_scratch(number).context(),
             f"{kind} params = {params};",
             "params.padding.h = window_0->above;",
             f"const cmsis_nn_dims input_dims = "
             f"{{1, window_0->count, {call.input_shape[2]}, {call.input_shape[3]}}};",
         ]
+
+    def _kernel_scratch(self, number: int) -> CallScratch:
+        """That of one layer's kernel, within the region's."""
+        offset, size = self._layout.scratch[number]
+        place = None if offset is None else self._base + offset
+        return self._scratch.of_layer(number, place, size)
 
     def _row_shape(self, call: _Window) -> tuple[int, ...]:
         return (1, 1, *call.output_shape[2:])

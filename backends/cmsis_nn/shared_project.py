@@ -16,6 +16,7 @@ from qutec.backends.cmsis_nn.project import (
     EmittedNetwork,
     EmittedProject,
     Provenance,
+    arena_macro,
     cmake_list,
     filled,
     kernel_texts,
@@ -64,7 +65,6 @@ def check_names(prefixes: Sequence[str], name: str) -> None:
 def emit_shared_project(
     networks: Sequence[EmittedNetwork],
     name: str,
-    arena_bytes: int,
     arena_align: int,
     origins: Sequence[Provenance],
     kernels: KernelSet = KernelSet.FAST,
@@ -80,6 +80,8 @@ def emit_shared_project(
     files_of_kernels = sorted({kernel for network in networks for kernel in network.kernels})
     parts = [f"{network.prefix}{part}.c" for network in networks for part in ("", "_check", "_weights")]
     arena = shared_arena(name).name
+    arena_bytes = max(network.arena_bytes for network in networks)
+    arena_arm_bytes = max(network.arena_arm_bytes for network in networks)
     values = {
         "prefix": name,
         "PREFIX": name.upper(),
@@ -87,7 +89,7 @@ def emit_shared_project(
         "cmake_head": prefixed("# ", head),
         "arena": arena,
         "arena_header": f"{name}_arena.h",
-        "arena_bytes": str(arena_bytes),
+        "arena_bytes": arena_macro(name, arena_bytes, arena_arm_bytes),
         "arena_align": str(arena_align),
         "sources": cmake_list([f"{name}_arena.c", *parts]),
         **kernel_values(files_of_kernels, kernels),
@@ -114,7 +116,8 @@ def emit_shared_project(
         **kernel_texts(files_of_kernels, kernels),
     }
     structs = tuple(size for network in networks for size in network.struct_bytes)
-    return EmittedProject(name, files, sum(network.weights_bytes for network in networks), structs)
+    weights_bytes = sum(network.weights_bytes for network in networks)
+    return EmittedProject(name, files, weights_bytes, structs, arena_arm_bytes)
 
 
 def _head(origins: Sequence[Provenance]) -> list[str]:

@@ -166,8 +166,10 @@ class Report:
     uncertainty_overhead: dict[str, int] | None = None
     stack_estimate_arm_bytes: int = 0
     """The same with Arm's CMSIS-NN linked in place of the bundled kernels."""
+    arena_arm_bytes: int = 0
+    """The arena of such a build, whose kernels may want more scratch."""
     sram_arm_bytes: int = 0
-    """Arena, context and that stack."""
+    """That arena, context and that stack."""
     arena_proof_scope: str = ""
     """The plans that `arena_lower_bound_bytes` speaks of; see `qutec.planner.Scope`."""
     regions: tuple[RegionReport, ...] = ()

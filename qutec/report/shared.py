@@ -33,6 +33,7 @@ class SharedReport:
     target: str
     core: str
     arena_bytes: int
+    arena_arm_bytes: int
     context_bytes: int
     stack_estimate_bytes: int
     stack_estimate_arm_bytes: int
@@ -50,7 +51,7 @@ class SharedReport:
     @property
     def sram_arm_bytes(self) -> int:
         """The same with Arm's library."""
-        return self.arena_bytes + self.context_bytes + self.stack_estimate_arm_bytes
+        return self.arena_arm_bytes + self.context_bytes + self.stack_estimate_arm_bytes
 
     @property
     def flash_total_bytes(self) -> int:
@@ -82,6 +83,7 @@ class SharedReport:
             "target": self.target,
             "core": self.core,
             "arena_bytes": self.arena_bytes,
+            "arena_arm_bytes": self.arena_arm_bytes,
             "context_bytes": self.context_bytes,
             "stack_estimate_bytes": self.stack_estimate_bytes,
             "stack_estimate_arm_bytes": self.stack_estimate_arm_bytes,

@@ -95,11 +95,11 @@ def budget_words(used: int, budget: int | None) -> str:
 
 
 def sram_with_arm(bundled: int, arm: int, budget: int | None) -> list[str]:
-    """A line on the SRAM with Arm's library, where its stack makes a difference."""
+    """A line on the SRAM with Arm's library, where its scratch or its stack makes a difference."""
     if arm == bundled:
         return []
     missing = f", {arm - budget:,} more than there are" if budget is not None and arm > budget else ""
-    return [f"            {arm:,} bytes with Arm's library, whose stack differs{missing}"]
+    return [f"            {arm:,} bytes with Arm's library, whose scratch and stack differ{missing}"]
 
 
 def _shared(report: Report) -> list[str]:

@@ -83,7 +83,7 @@ def build_host(
     `cmsis_nn` as for `build_image`. `sanitize` adds AddressSanitizer and UndefinedBehaviorSanitizer (with
     zig, which brings no runtime for the former, the latter alone). Raises as `build_image`.
     """
-    emitted = read_project(project)
+    emitted = read_project(project).linked_with(cmsis_nn)
     if emitted.networks:
         raise UsageError(
             f"'{project}' holds {len(emitted.networks)} networks; build one of its networks/<name>"
@@ -99,7 +99,7 @@ def build_host(
     library = (*toolchain.optimization(optimize), *sanitizers)
     own = (*warning_flags(), *library)
     jobs = network_jobs(emitted, folder, own, cmsis_nn)
-    flags = (*own, f"-I{folder}", f"-I{emitted.path}")
+    flags = (*own, *emitted.definitions, f"-I{folder}", f"-I{emitted.path}")
     jobs.append(CompileJob(_HARNESS / "host_main.c", folder / "host_main.o", flags))
     compile_all(toolchain, jobs)
     executable = folder / (f"{emitted.prefix}.exe" if os.name == "nt" else emitted.prefix)

@@ -101,7 +101,7 @@ def build_image(
     UsageError (no such project or library), ToolMissingError, or QutecError with the compiler's first
     errors.
     """
-    emitted = read_project(project)
+    emitted = read_project(project).linked_with(cmsis_nn)
     site = _Site(emitted, core, target_toolchain(core, compiler))
     if emitted.networks:
         jobs = [
@@ -127,7 +127,7 @@ def measure_flash(
     The difference between two images with the same start-up code: one whose main initialises the network,
     copies an input, invokes it and reads the outputs, and one with an empty main. Raises as `build_image`.
     """
-    emitted = read_project(project)
+    emitted = read_project(project).linked_with(cmsis_nn)
     toolchain = target_toolchain(core, compiler)
     site = _Site(emitted, core, toolchain)
     if emitted.networks:
@@ -173,7 +173,7 @@ class _Site:
 
     def harness_jobs(self, *names: str) -> list[CompileJob]:
         """Jobs for files of the harness, and for a C library where the compiler has none."""
-        include = (f"-I{self.folder}", f"-I{self.project.path}", f"-DSIM_IO_BASE=0x{self.machine.io:08x}u")
+        include = (*self._project_flags(), f"-I{self.folder}")
         flags = (*self.own_flags("-O2"), *include)
         jobs = [CompileJob(_HARNESS / name, self.folder / f"{name}.o", flags) for name in names]
         if self.toolchain.name == "zig":
@@ -185,8 +185,13 @@ class _Site:
         """A job for a file of the harness that depends on the project."""
         path = self.folder / name
         path.write_text(source(self.project), encoding="utf-8")
-        flags = (f"-I{self.project.path}", f"-DSIM_IO_BASE=0x{self.machine.io:08x}u")
-        return CompileJob(path, self.folder / f"{name}.o", (*self.own_flags("-O2"), *flags))
+        flags = (*self.own_flags("-O2"), *self._project_flags())
+        return CompileJob(path, self.folder / f"{name}.o", flags)
+
+    def _project_flags(self) -> tuple[str, ...]:
+        """For what includes the project's headers, and those of the harness."""
+        io = f"-DSIM_IO_BASE=0x{self.machine.io:08x}u"
+        return (*self.project.definitions, f"-I{self.project.path}", io)
 
     def link(self, jobs: list[CompileJob], arena_bytes: int, library: Sequence[Path] = ()) -> Image:
         """Compile everything and link it, with room for an arena of that size at the end of SRAM."""

@@ -8,10 +8,11 @@ SIM_INPUT_ROWS there, and no sim_net_input.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from qutec.backends.cmsis_nn.call_scratch import ARM_LIBRARY_MACRO
 from qutec.errors import UsageError
 
 __all__ = ["EmittedProject", "config_header", "read_project"]
@@ -39,6 +40,8 @@ class EmittedProject:
     path: Path
     prefix: str
     arena_bytes: int
+    arena_arm_bytes: int
+    """The arena of a build with Arm's library."""
     input_bytes: tuple[int, ...]
     output_bytes: tuple[int, ...]
     layer_count: int
@@ -48,6 +51,8 @@ class EmittedProject:
     """Optimisation that the project asks for, such as "-O3"."""
     networks: tuple[EmittedProject, ...] = ()
     """In the order in which they run; none in a project of one network."""
+    definitions: tuple[str, ...] = ()
+    """Flags that every file which includes the project's headers is compiled with."""
     input_rows: int | None = None
     """Rows of the input, where the network asks for them one by one; None where the input is in the arena."""
 
@@ -60,6 +65,12 @@ class EmittedProject:
     def kernel_sources(self) -> tuple[Path, ...]:
         """The bundled kernels that the network needs."""
         return tuple(sorted((self.path / "kernels").glob("*.c")))
+
+    def linked_with(self, cmsis_nn: Path | None) -> EmittedProject:
+        """The project as it is when it is built with Arm's library; itself without one (None)."""
+        if cmsis_nn is None:
+            return self
+        return replace(self, arena_bytes=self.arena_arm_bytes, definitions=(f"-D{ARM_LIBRARY_MACRO}",))
 
     def status_name(self, status: int) -> str:
         """The C name of a value of `<prefix>_status`."""
@@ -94,6 +105,7 @@ def _project(path: Path, report: dict[str, Any]) -> EmittedProject:
             path=path.resolve(),
             prefix=prefix,
             arena_bytes=int(report["arena_bytes"]),
+            arena_arm_bytes=_arena_arm_bytes(report),
             input_bytes=tuple(size for part in parts for size in part.input_bytes),
             output_bytes=tuple(size for part in parts for size in part.output_bytes),
             layer_count=sum(part.layer_count for part in parts),
@@ -114,6 +126,7 @@ def _project(path: Path, report: dict[str, Any]) -> EmittedProject:
         path=folder,
         prefix=prefix,
         arena_bytes=int(report["arena_bytes"]),
+        arena_arm_bytes=_arena_arm_bytes(report),
         input_bytes=tuple(int(port["bytes"]) for port in report["inputs"]),
         output_bytes=tuple(int(port["bytes"]) for port in report["outputs"]),
         layer_count=len(report["layers"]),
@@ -121,6 +134,11 @@ def _project(path: Path, report: dict[str, Any]) -> EmittedProject:
         input_rows=_input_rows(report),
         compiler_level=str(report.get("compiler_level", "-O3")),
     )
+
+
+def _arena_arm_bytes(report: dict[str, Any]) -> int:
+    """Builds of earlier versions have one arena for both."""
+    return int(report.get("arena_arm_bytes") or report["arena_bytes"])
 
 
 def _input_rows(report: dict[str, Any]) -> int | None:

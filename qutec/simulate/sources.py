@@ -52,7 +52,7 @@ def network_jobs(
         sources = [*project.sources, *sorted(staged.glob("*.c"))]
     objects = folder / "objects"
     objects.mkdir()
-    own = (*own_flags, f"-I{project.path}", *includes)
+    own = (*own_flags, *project.definitions, f"-I{project.path}", *includes)
     return [CompileJob(path, objects / f"{index}-{path.stem}.o", own) for index, path in enumerate(sources)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from qutec.backends.cmsis_nn import KernelSet, emit_project, scratch_bytes
+from qutec.backends.cmsis_nn.scratch import arm_scratch_bytes
 from qutec.planner import Alignment, Plan
 from qutec.ports import PortInfo
 from qutec.program import Call, Int8Array, Program
@@ -71,10 +72,10 @@ def run_traced(
     accesses are watched, which Arm's maximum pool is compiled to on Armv7-M.
     """
     program = program_of(calls)
-    scratch = [scratch_bytes(call, core) for call in program.calls]
+    scratch = _scratch(program, core)
     plan = _plan(program, scratch, distances)
     inputs = random_inputs(program, seed=len(calls))
-    _emit(program, plan, scratch, inputs, kernels, folder)
+    _emit(program, plan, scratch, inputs, kernels, core, folder)
     image = build_image(folder, core, compiler="gcc", cmsis_nn=cmsis_nn)
     machine = UnicornMachine(image, resolve_sram(image, None))
     machine.start(painting=0)
@@ -91,6 +92,11 @@ def run_traced(
 
 def _stored(values: np.ndarray) -> bytes:
     return np.ascontiguousarray(values).tobytes()
+
+
+def _scratch(program: Program, core: Core) -> list[int]:
+    """Enough for either library, so that both have the same."""
+    return [max(scratch_bytes(call, core), arm_scratch_bytes(call, core)) for call in program.calls]
 
 
 def _plan(program: Program, scratch: Sequence[int], distances: Sequence[Distance | None]) -> Plan:
@@ -134,13 +140,15 @@ def _emit(
     scratch: Sequence[int],
     inputs: Sequence[Int8Array],
     kernels: KernelSet,
+    core: Core,
     folder: Path,
 ) -> None:
     sample = [values[0] for values in inputs]
-    project = emit_project(program, plan, scratch, "net", PROVENANCE, sample, kernels)
+    project = emit_project(program, plan, scratch, "net", PROVENANCE, sample, kernels, core)
     report = {
         "symbol_prefix": "net",
         "arena_bytes": plan.arena_bytes,
+        "arena_arm_bytes": project.arena_arm_bytes,
         "compiler_level": kernels.compiler_level,
         "layers": [{"name": call.name, "kernel": type(call).__name__} for call in program.calls],
         "inputs": [PortInfo.of(port).to_json() for port in program.inputs],
@@ -237,10 +245,10 @@ def run_near(
     before it is read shows in the output of random data.
     """
     program = program_of(calls)
-    scratch = [scratch_bytes(call, core) for call in program.calls]
+    scratch = _scratch(program, core)
     plan = _plan(program, scratch, distances)
     inputs = random_inputs(program, seed=len(calls))
-    _emit(program, plan, scratch, inputs, KernelSet.FAST, folder)
+    _emit(program, plan, scratch, inputs, KernelSet.FAST, core, folder)
     image = build_image(folder, core, compiler="gcc", cmsis_nn=cmsis_nn)
     outputs = run_many(image, [[values[0] for values in inputs]], sram_bytes=None, emulator="qemu")[0]
     wanted = run_program(program, inputs)

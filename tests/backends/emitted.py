@@ -160,8 +160,9 @@ def emit(
         "outputs": [PortInfo.of(port).to_json() for port in program.outputs],
     }
     layers = [{"name": call.name, "kernel": type(call).__name__} for call in program.calls]
-    sizes = {"arena_bytes": plan.arena_bytes, "compiler_level": kernels.compiler_level}
-    report = {"symbol_prefix": prefix, **sizes, "layers": layers, **ports}
+    sizes = {"arena_bytes": plan.arena_bytes, "arena_arm_bytes": project.arena_arm_bytes}
+    level = kernels.compiler_level
+    report = {"symbol_prefix": prefix, "compiler_level": level, **sizes, "layers": layers, **ports}
     for name, text in {**project.files, "report.json": json.dumps(report)}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

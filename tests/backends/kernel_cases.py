@@ -283,8 +283,16 @@ def _pool(draw: Draw, kernel: tuple[int, int], channels: int) -> Case:
 
 
 def softmax(draw: Draw) -> Case:
+    return _softmax(draw, draw.integer(1, 3), draw.integer(1, 40))
+
+
+def wide_softmax(draw: Draw) -> Case:
+    """Rows of which the kernels do not keep all exponentials."""
+    return _softmax(draw, draw.integer(1, 2), draw.integer(20, 500))
+
+
+def _softmax(draw: Draw, rows: int, size: int) -> Case:
     """Multiplier and shift as TensorFlow Lite derives them from a scale between 2^-10 and 1."""
-    rows, size = draw.integer(1, 3), draw.integer(1, 40)
     real = 2.0 ** draw.rng.uniform(-10, 0) * 2**26
     mantissa, exponent = np.frexp(real)
     multiplier, shift = min(2**31 - 1, round(float(mantissa) * 2**31)), int(exponent)
@@ -453,7 +461,14 @@ SHARED: tuple[Callable[[Draw], Case], ...] = (
 OWN: tuple[Callable[[Draw], Case], ...] = (*SHARED, add_with_any_shift, lookup, gather, copy, move)
 
 
-WIDE: tuple[Callable[[Draw], Case], ...] = (wide_conv, wide_conv, wide_depthwise, wide_depthwise, wide_pool)
+WIDE: tuple[Callable[[Draw], Case], ...] = (
+    wide_conv,
+    wide_conv,
+    wide_depthwise,
+    wide_depthwise,
+    wide_pool,
+    wide_softmax,
+)
 """Makers of calls that take more than one round of vector kernels."""
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -109,8 +111,8 @@ def _channel_data(call: Call) -> tuple[list[int], list[int], list[int]]:
             return [], [], []
 
 
-def encode(cases: list[Case], core: Core) -> list[int]:
-    """The words of `case_words`, with the oracle's outputs and the scratch planned for `core`."""
+def encode(cases: list[Case], core: Core, scratch: Callable[[Call, Core], int] = scratch_bytes) -> list[int]:
+    """The words of `case_words`, with the oracle's outputs and the scratch that there is on `core`."""
     words: list[int] = []
     for number, case in enumerate(cases):
         operation, params = _params(case.call)
@@ -118,7 +120,7 @@ def encode(cases: list[Case], core: Core) -> list[int]:
         expected = run(case.call, case.data, case.second, blank)
         # With all that is of use, and without, for each alignment.
         useful = useful_scratch_bytes(case.call, core, KernelSet.FAST) if number // 4 % 2 else 0
-        words += [operation, scratch_bytes(case.call, core), useful, case.alias, number % 4]
+        words += [operation, scratch(case.call, core), useful, case.alias, number % 4]
         words += [*_bytes(case.data), *_bytes(case.second)]
         for values in _channel_data(case.call):
             words += _words(values)

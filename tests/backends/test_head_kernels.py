@@ -110,6 +110,19 @@ def test_emulated_cores(tmp_path: Path, core: str, compiler: Compiler, optimize:
     expect(program, inputs, run_many(image, inputs))
 
 
+@pytest.mark.emulated
+@pytest.mark.parametrize("optimize", ["-O3", "-Os"])
+def test_a_core_with_helium(tmp_path: Path, optimize: str) -> None:
+    """Unicorn has none."""
+    if not (shutil.which("arm-none-eabi-gcc") and shutil.which("qemu-system-arm")):
+        pytest.skip("arm-none-eabi-gcc or qemu-system-arm is not installed")
+    for seed in (6, 7):
+        program, inputs = program_and_inputs(seed, 2)
+        folder = emit(program, tmp_path / str(seed), core="cortex-m55")
+        image = build_image(folder, target("cortex-m55").core, compiler="gcc", optimize=optimize)
+        expect(program, inputs, run_many(image, inputs, sram_bytes=None, emulator="qemu"))
+
+
 @needs_gcc
 def test_heads_link_next_to_arms_library(tmp_path: Path) -> None:
     root = os.environ.get("CMSIS_NN_PATH")
@@ -130,7 +143,8 @@ def test_own_kernels_are_those_that_cmsis_nn_lacks() -> None:
 def test_monitor_comes_with_uncertainty_and_only_the_road_taken_with_features() -> None:
     rng = np.random.default_rng(0)
     assert {"qute_monitor.c", "qute_monitor.h"} <= set(kernel_files([calls.head_uncertainty(rng)]))
-    files = kernel_files([calls.head_features(rng, relu=False, size=(5, 5), channels=4)])
+    core = target("cortex-m4").core
+    files = kernel_files([calls.head_features(rng, relu=False, size=(5, 5), channels=4)], core=core)
     assert [name for name in files if name.startswith("qute_head") and name.endswith(".c")] == [
         "qute_head_sums_s8x4.c"
     ]

@@ -27,7 +27,7 @@ from qutec.ports import PortInfo
 from qutec.program import Int8Array, Program
 from qutec.reference import run_program
 from qutec.simulate import Compiler, build_image, run_many
-from qutec.targets import target
+from qutec.targets import Core, target
 from tests.end_to_end.compiled import require
 
 CORE = target("cortex-m4").core
@@ -63,14 +63,20 @@ def planned(name: str, kind: str) -> tuple[Program, tuple[int, ...], Plan]:
 
 
 def written(
-    folder: Path, program: Program, scratch: tuple[int, ...], plan: Plan, sample: list[Int8Array]
-) -> Path:
-    """The project in a folder, with what the simulator wants of its report."""
+    folder: Path,
+    program: Program,
+    scratch: tuple[int, ...],
+    plan: Plan,
+    sample: list[Int8Array],
+    core: Core = CORE,
+) -> tuple[Path, int]:
+    """The project in a folder, with what the simulator wants of its report; its arena with Arm's library."""
     provenance = Provenance("0", "test", "net", "0" * 64, CORE.name)
-    project = emit_project(program, plan, scratch, "net", provenance, sample)
+    project = emit_project(program, plan, scratch, "net", provenance, sample, core=core)
     report = {
         "symbol_prefix": "net",
         "arena_bytes": plan.arena_bytes,
+        "arena_arm_bytes": project.arena_arm_bytes,
         "inputs": [PortInfo.of(port).to_json() for port in program.inputs],
         "outputs": [PortInfo.of(port).to_json() for port in program.outputs],
         "layers": [call.name for call in program.calls],
@@ -79,7 +85,7 @@ def written(
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return folder
+    return folder, project.arena_arm_bytes
 
 
 @pytest.mark.slow
@@ -103,9 +109,9 @@ def test_every_byte_is_right_on_exactly_the_sram_that_is_stated(
               for port in program.inputs]  # fmt: skip
     ports = [PortInfo.of(port) for port in program.inputs]
     samples = [[p.to_memory(x[i]) for p, x in zip(ports, inputs, strict=True)] for i in range(3)]
-    project = written(tmp_path / "net", program, scratch, plan, samples[0])
+    project, arm_arena = written(tmp_path / "net", program, scratch, plan, samples[0])
     image = build_image(project, CORE, compiler=compiler, cmsis_nn=Path(arm) if arm else None)
-    sram = plan.arena_bytes + context_bytes(program) + stack
+    sram = (arm_arena if arm else plan.arena_bytes) + context_bytes(program) + stack
     results = run_many(image, samples, sram_bytes=sram)
     outputs = [PortInfo.of(port) for port in program.outputs]
     for k, expected in enumerate(run_program(program, inputs)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,27 @@ def test_network_takes_no_more_instructions_than_is_said(name: str, tmp_path: Pa
 
 
 @pytest.mark.emulated
-def test_layers_run_row_by_row(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", ["bundled", "arm"])
+@pytest.mark.parametrize(
+    ("optimize", "arena", "arm_arena"),
+    [("speed", 11_584, 16_048), ("sram", 5_696, 10_160)],
+    ids=["speed", "sram"],
+)
+def test_every_byte_is_right_on_exactly_the_sram_that_is_stated(
+    optimize: str, arena: int, arm_arena: int, library: str, tmp_path: Path
+) -> None:
+    """The arena is planned for the bundled kernels; Arm's find what scratch they want besides behind it."""
     require("gcc", "qemu")
+    folder = os.environ.get("CMSIS_NN_PATH") if library == "arm" else None
+    if library == "arm" and not folder:
+        pytest.skip("there is no CMSIS-NN (CMSIS_NN_PATH)")
     network = network_named("mlperf_dscnn_kws_int8_qdq_b1")
     calibration = samples_of(network).calibration
-    build = qutec.compile(network.path, target=CORE, calibration=calibration, optimize="sram")
+    build = qutec.compile(network.path, target=CORE, calibration=calibration, optimize=optimize)
+    report = build.report
+    assert (report.arena_bytes, report.arena_arm_bytes) == (arena, arm_arena)
     executions = Executions(build, some_inputs(network, build))
-    image = build_image(build.save(tmp_path / "net"), build.target.core, compiler="gcc")
-    sram = build.report.sram_bytes
+    arm = Path(folder) if folder else None
+    image = build_image(build.save(tmp_path / "net"), build.target.core, compiler="gcc", cmsis_nn=arm)
+    sram = report.sram_arm_bytes if arm else report.sram_bytes
     executions.assert_reference(run_many(image, executions.samples, sram_bytes=sram, emulator="qemu"))

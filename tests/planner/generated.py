@@ -59,16 +59,17 @@ def _emit(net: PlannedNetwork, inputs: Sequence[Int8Array], folder: Path) -> lis
     outputs = [PortInfo.of(port) for port in net.program.outputs]
     samples = [[p.to_memory(x[i]) for p, x in zip(ports, inputs, strict=True)] for i in range(len(inputs[0]))]
     provenance = Provenance("0", "command", "model", "0" * 64, "cortex-m4")
-    files = emit_project(net.program, net.plan, net.scratch, "net", provenance, samples[0]).files
+    project = emit_project(net.program, net.plan, net.scratch, "net", provenance, samples[0])
     report = {
         "qutec_version": "0",
         "symbol_prefix": "net",
         "arena_bytes": net.plan.arena_bytes,
+        "arena_arm_bytes": project.arena_arm_bytes,
         "layers": [None] * len(net.program.calls),
         "inputs": [port.to_json() for port in ports],
         "outputs": [port.to_json() for port in outputs],
     }
-    for name, text in {**files, "report.json": json.dumps(report)}.items():
+    for name, text in {**project.files, "report.json": json.dumps(report)}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

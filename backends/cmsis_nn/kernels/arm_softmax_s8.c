@@ -1,14 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
-#include "qute_requantize.h"
-
-/* Fixed point as in gemmlowp: Qm.n has m integer and n fractional bits besides the sign. */
-
-/* Fractional bits by which exponentials are shifted right so that their sum fits: Q12.19. */
-#define SUM_SHIFT 12
-
-/* Exponentials of a row that stay on the stack between the sum and the quotients; those of more are taken again. */
-#define KEPT_EXPS 32
+#include "qute_softmax.h"
+#if QUTE_MVE
+#include "qute_helium_softmax.h"
+#define SOFTMAX_ROW qute_helium_softmax_row
+#else
 
 /* exp(x) in Q0.31 for x <= 0 in Q5.26.
  *
@@ -49,55 +45,8 @@ QUTE_NOINLINE int32_t exp_of_negative(int32_t x)
     return result;
 }
 
-/* value * 2^count, saturated. */
-static int32_t saturating_shift_left(int32_t value, int32_t count)
-{
-    const int32_t limit = (int32_t)((1U << (31 - count)) - 1);
-    if (value > limit) {
-        return INT32_MAX;
-    }
-    if (value < -limit) {
-        return INT32_MIN;
-    }
-    return value * (1 << count);
-}
-
-/* 1 / (1 + a) in Q0.31, given (1 + a) / 2 in Q0.31 with 0 <= a < 1: three Newton steps from 48/17 - 32/17 d. */
-static int32_t reciprocal(int32_t half_denominator)
-{
-    const int32_t one = 1 << 29;
-    int32_t x = 1515870810 + qute_doubling_high_mul(half_denominator, -1010580540);
-    QUTE_ROLLED
-    for (int32_t step = 0; step < 3; step++) {
-        const int32_t error = one - qute_doubling_high_mul(half_denominator, x);
-        x += saturating_shift_left(qute_doubling_high_mul(x, error), 2);
-    }
-    return saturating_shift_left(x, 1);
-}
-
-static int32_t leading_zeros(uint32_t value)
-{
-#if defined(__GNUC__)
-    return __builtin_clz(value);
-#else
-    int32_t count = 0;
-    while (!(value & 0x80000000U)) {
-        value <<= 1;
-        count++;
-    }
-    return count;
-#endif
-}
-
-/* How differences from the maximum become exponents. */
-typedef struct {
-    int32_t multiplier;
-    int32_t shift;
-    int32_t diff_min;
-} scaling;
-
 /* exp of a scaled difference from the maximum, 0 where it is not worth counting. */
-QUTE_INLINE int32_t scaled_exp(int32_t difference, const scaling *by)
+QUTE_INLINE int32_t scaled_exp(int32_t difference, const qute_softmax_scaling *by)
 {
     if (difference < by->diff_min) {
         return 0;
@@ -105,14 +54,12 @@ QUTE_INLINE int32_t scaled_exp(int32_t difference, const scaling *by)
     return exp_of_negative(qute_doubling_high_mul(qute_shift_left(difference, by->shift), by->multiplier));
 }
 
-static void softmax_row(const int8_t *input, int32_t size, const scaling *by, int8_t *output)
+static void softmax_row(const int8_t *input, int32_t size, const qute_softmax_scaling *by, int8_t *output)
 {
-    int32_t exps[KEPT_EXPS];
+    int32_t exps[QUTE_KEPT_EXPS];
     int32_t max = INT8_MIN;
     uint32_t sum = 0;
-    int32_t headroom;
-    int32_t scale;
-    int32_t exponent;
+    qute_softmax_quotient quotient;
 
     for (int32_t i = 0; i < size; i++) {
         max = input[i] > max ? input[i] : max;
@@ -120,29 +67,24 @@ static void softmax_row(const int8_t *input, int32_t size, const scaling *by, in
     QUTE_ROLLED
     for (int32_t i = 0; i < size; i++) {
         const int32_t value = scaled_exp(input[i] - max, by);
-        sum += (uint32_t)qute_rounding_divide_by_pot(value, SUM_SHIFT);
-        if (i < KEPT_EXPS) {
+        sum += (uint32_t)qute_rounding_divide_by_pot(value, QUTE_SUM_SHIFT);
+        if (i < QUTE_KEPT_EXPS) {
             exps[i] = value;
         }
     }
-    /* The maximum itself adds exp(0), so that the sum is not 0 for diff_min <= 0. */
-    headroom = leading_zeros(sum | 1U);
-    scale = reciprocal((int32_t)((sum << headroom) >> 1));
-    exponent = SUM_SHIFT - headroom + 23;
-    if (exponent > 31) {
-        /* Every quotient of an int32 rounds to 0; more than 512 equal maxima get there. */
-        scale = 0;
-        exponent = 31;
-    }
+    quotient = qute_softmax_divide_by(sum);
 
     QUTE_ROLLED
     for (int32_t i = 0; i < size; i++) {
-        const int32_t value = i < KEPT_EXPS ? exps[i] : scaled_exp(input[i] - max, by);
+        const int32_t value = i < QUTE_KEPT_EXPS ? exps[i] : scaled_exp(input[i] - max, by);
         const int32_t probability =
-            qute_rounding_divide_by_pot(qute_doubling_high_mul(scale, value), exponent);
+            qute_rounding_divide_by_pot(qute_doubling_high_mul(quotient.scale, value), quotient.exponent);
         output[i] = (int8_t)qute_clamp(probability + INT8_MIN, INT8_MIN, INT8_MAX);
     }
 }
+
+#define SOFTMAX_ROW softmax_row
+#endif
 
 void arm_softmax_s8(const int8_t *input,
                     const int32_t num_rows,
@@ -152,9 +94,9 @@ void arm_softmax_s8(const int8_t *input,
                     const int32_t diff_min,
                     int8_t *output)
 {
-    const scaling by = {mult, shift, diff_min};
+    const qute_softmax_scaling by = {mult, shift, diff_min};
     for (int32_t row = 0; row < num_rows; row++) {
-        softmax_row(input, row_size, &by, output);
+        SOFTMAX_ROW(input, row_size, &by, output);
         input += row_size;
         output += row_size;
     }

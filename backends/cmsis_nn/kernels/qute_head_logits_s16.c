@@ -9,7 +9,19 @@ QUTE_NOINLINE int32_t dot_product(const feature *input, int32_t offset, const in
 {
     const int8_t *const end = weights + count;
     int32_t sum = 0;
-#if QUTE_DSP
+#if QUTE_MVE
+    __asm__("wlstp.16 lr, %[n], 2f\n"
+            "1:\n\t"
+            "vldrh.u16 q0, [%[x]], #16\n\t"
+            "vldrb.s16 q1, [%[w]], #8\n\t"
+            "vmladava.s16 %[sum], q0, q1\n\t"
+            "letp lr, 1b\n"
+            "2:"
+            : [sum] "+Te"(sum), [x] "+r"(input), [w] "+l"(weights)
+            : [n] "r"(count)
+            : "q0", "q1", "lr", "memory", "cc");
+    weights = end;
+#elif QUTE_DSP
     const int8_t *const words = end - (count & 3);
     if (weights != words) {
         QUTE_ROLLED

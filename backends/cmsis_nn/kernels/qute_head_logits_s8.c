@@ -9,7 +9,20 @@ QUTE_NOINLINE int32_t dot_product(const feature *input, int32_t offset, const in
 {
     const int8_t *const end = weights + count;
     int32_t sum = 0;
-#if QUTE_DSP
+#if QUTE_MVE
+    __asm__("wlstp.16 lr, %[n], 2f\n"
+            "1:\n\t"
+            "vldrb.s16 q0, [%[x]], #8\n\t"
+            "vldrb.s16 q1, [%[w]], #8\n\t"
+            "vadd.i16 q0, q0, %[offset]\n\t"
+            "vmladava.s16 %[sum], q0, q1\n\t"
+            "letp lr, 1b\n"
+            "2:"
+            : [sum] "+Te"(sum), [x] "+l"(input), [w] "+l"(weights)
+            : [n] "r"(count), [offset] "r"(offset)
+            : "q0", "q1", "lr", "memory", "cc");
+    weights = end;
+#elif QUTE_DSP
     const uint32_t offset_pair = qute_pair(offset);
     const int8_t *const words = end - (count & 3);
     if (weights != words) {

@@ -8,14 +8,15 @@ QUTE_SMALL static int32_t mean(
     const int32_t count = rows * columns;
     const int32_t half = count / 2;
     int32_t sum = 0;
-    for (; rows > 0; rows--) {
-        const int8_t *at = input;
-        for (int32_t x = columns; x > 0; x--) {
-            sum += *at;
+    input += columns * column_step;
+    do {
+        int32_t at = -columns * column_step;
+        do {
+            sum += input[at];
             at += column_step;
-        }
+        } while (at != 0);
         input += row_step;
-    }
+    } while (--rows > 0);
     return (sum > 0 ? sum + half : sum - half) / count;
 }
 

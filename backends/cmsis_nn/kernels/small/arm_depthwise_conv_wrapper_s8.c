@@ -2,7 +2,8 @@
 #include "qute_small.h"
 #include "qute_window.h"
 
-/* Pixel by pixel; with DSP four channels at a time where every input channel has one output channel. */
+/* Pixel by pixel; with DSP four channels at a time where every input channel has one output channel and columns are not
+ * dilated. */
 
 /* The part of a window that lies inside the map: taps at fixed steps in the map and in the filter. */
 typedef struct {
@@ -32,37 +33,42 @@ QUTE_SMALL QUTE_NOINLINE void add_taps(const taps *t, const int8_t *input, const
     *sum = total;
 }
 
-#if QUTE_DSP
+#if QUTE_SMALL_DSP
 
+/* Four channels, where taps are as far apart in the map as in the filter. */
 QUTE_SMALL QUTE_NOINLINE void add_taps_of_four(
     const taps *t, const int8_t *input, const int8_t *filter, int32_t sums[4])
 {
-    const uint32_t offset = qute_pair(t->offset);
-    const int32_t column_step = t->column_step;
+    const int32_t step = t->filter_column_step;
+    const int32_t row_bytes = t->columns * step;
     int32_t s0 = 0;
     int32_t s1 = 0;
     int32_t s2 = 0;
     int32_t s3 = 0;
-    for (int32_t y = t->rows; y > 0; y--) {
-        const int8_t *tap = input;
-        const int8_t *weight = filter;
-        for (int32_t x = t->columns; x > 0; x--) {
-            const uint32_t values = qute_load_s8x4(tap);
-            const uint32_t weights = qute_load_s8x4(weight);
-            const uint32_t even = qute_sxtab16(offset, values);
-            const uint32_t odd = qute_sxtab16_odd(offset, values);
-            const uint32_t even_weights = qute_sxtb16(weights);
-            const uint32_t odd_weights = qute_sxtb16_odd(weights);
-            s0 = qute_smlabb(even, even_weights, s0);
-            s1 = qute_smlabb(odd, odd_weights, s1);
-            s2 = qute_smlatt(even, even_weights, s2);
-            s3 = qute_smlatt(odd, odd_weights, s3);
-            tap += column_step;
-            weight += t->filter_column_step;
-        }
+    int32_t y = t->rows;
+    do {
+        int32_t at = -row_bytes;
+        uint32_t values, weights, pair, pair_of_weights;
+        __asm__("1:\n\t"
+                "ldr %[v], [%[x], %[i]]\n\t"
+                "ldr %[w], [%[f], %[i]]\n\t"
+                "sxtab16 %[p], %[o], %[v]\n\t"
+                "sxtb16 %[q], %[w]\n\t"
+                "smlabb %[s0], %[p], %[q], %[s0]\n\t"
+                "smlatt %[s2], %[p], %[q], %[s2]\n\t"
+                "sxtab16 %[p], %[o], %[v], ror #8\n\t"
+                "sxtb16 %[q], %[w], ror #8\n\t"
+                "smlabb %[s1], %[p], %[q], %[s1]\n\t"
+                "smlatt %[s3], %[p], %[q], %[s3]\n\t"
+                "adds %[i], %[i], %[step]\n\t"
+                "bne 1b"
+                : [i] "+&r"(at), [s0] "+&r"(s0), [s1] "+&r"(s1), [s2] "+&r"(s2), [s3] "+&r"(s3), [v] "=&r"(values),
+                  [w] "=&r"(weights), [p] "=&r"(pair), [q] "=&r"(pair_of_weights)
+                : [x] "r"(input + row_bytes), [f] "r"(filter + row_bytes), [o] "r"(qute_pair(t->offset)), [step] "r"(step)
+                : "memory", "cc");
         input += t->row_step;
         filter += t->filter_row_step;
-    }
+    } while (--y > 0);
     sums[0] = s0;
     sums[1] = s1;
     sums[2] = s2;
@@ -80,14 +86,17 @@ QUTE_SMALL QUTE_NOINLINE void put_pixel(const taps *t,
                                         int8_t *output)
 {
     const int32_t channels = t->filter_column_step;
+#if QUTE_SMALL_DSP
+    const int in_step = channel_multiplier == 1 && t->column_step == channels && t->rows > 0 && t->columns > 0;
+#endif
     int32_t left = channel_multiplier;
     int32_t channel = 0;
     while (channel < channels) {
         int32_t sums[QUTE_SMALL_SUMS];
         int32_t count = 0;
         while (count < QUTE_SMALL_SUMS && channel + count < channels) {
-#if QUTE_DSP
-            if (channel_multiplier == 1 && channel + count + 4 <= channels) {
+#if QUTE_SMALL_DSP
+            if (in_step && channel + count + 4 <= channels) {
                 add_taps_of_four(t, input, filter, sums + count);
                 input += 4;
                 filter += 4;

@@ -35,7 +35,7 @@ QUTE_SMALL arm_cmsis_nn_status arm_fully_connected_s8(const cmsis_nn_context *ct
     for (int32_t batch = 0; batch < input_dims->n; batch++) {
         /* (x + o) (w + f) = (x + o) w + f (x + o), and the last term is the same for every output. */
         int32_t sum = 0;
-        for (int32_t i = 0; i < filters.depth; i++) {
+        for (int32_t i = 0; fc_params->filter_offset != 0 && i < filters.depth; i++) {
             sum += input_data[i] + offset;
         }
         qute_small_multiply_pixel(

@@ -5,14 +5,15 @@ QUTE_SMALL static int32_t maximum(
     const int8_t *input, int32_t rows, int32_t columns, int32_t row_step, int32_t column_step)
 {
     int32_t best = INT8_MIN;
-    for (; rows > 0; rows--) {
-        const int8_t *at = input;
-        for (int32_t x = columns; x > 0; x--) {
-            best = *at > best ? *at : best;
+    input += columns * column_step;
+    do {
+        int32_t at = -columns * column_step;
+        do {
+            best = input[at] > best ? input[at] : best;
             at += column_step;
-        }
+        } while (at != 0);
         input += row_step;
-    }
+    } while (--rows > 0);
     return best;
 }
 

@@ -96,7 +96,7 @@ typedef struct {
 /* Writes the window at row y and column x into one column, input offset added. */
 void qute_small_write_window(const qute_small_windows *windows, int32_t y, int32_t x, int16_t *column);
 
-/* The mean or the maximum of bytes of a map: `rows` rows of `columns` of them, from `input` on. */
+/* The mean or the maximum of bytes of a map: `rows` rows of `columns` of them, at least one, from `input` on. */
 typedef int32_t qute_small_reduce(
     const int8_t *input, int32_t rows, int32_t columns, int32_t row_step, int32_t column_step);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qute_small.h"
 
-/* Four channels at a time; of those that are left over one, four times, with a pitch of 0. */
+/* Four channels at a time, the last four of which may have been computed before; of fewer than four one, four times, with
+ * a pitch of 0. */
 
 #if QUTE_SMALL_DSP
 
@@ -58,9 +59,17 @@ QUTE_SMALL void qute_small_multiply_pixel(
     int32_t channel = filters->first;
     while (channel < filters->last) {
         int32_t sums[4] = {start, start, start, start};
-        const int32_t count = filters->last - channel < 4 ? 1 : 4;
-        const int32_t pitch = count == 1 ? 0 : depth;
+        const int32_t again = channel - filters->last + 4;
+        int32_t count = 4;
+        int32_t pitch = depth;
         int32_t k = 0;
+        if (again > 0 && channel - filters->first >= again) {
+            channel -= again;
+            weights -= again * depth;
+        } else if (again > 0) {
+            count = 1;
+            pitch = 0;
+        }
 #if QUTE_SMALL_DSP
         k = depth & ~3;
         add_groups(input, input + k, qute_pair(offset), weights, pitch, sums);

@@ -21,10 +21,15 @@ QUTE_SMALL arm_cmsis_nn_status qute_small_pool(const cmsis_nn_pool_params *param
                 const int32_t x = out_x * params->stride.w - params->padding.w;
                 const qute_taps columns = qute_valid_taps(x, filter_dims->w, 1, input_dims->w);
                 const int8_t *window = input + (y + rows.begin) * row_step + (x + columns.begin) * channels;
-                const int32_t height = rows.end - rows.begin;
-                const int32_t width = columns.end - columns.begin;
+                int32_t height = rows.end - rows.begin;
+                int32_t width = columns.end - columns.begin;
                 if (height <= 0 || width <= 0) {
                     return ARM_CMSIS_NN_ARG_ERROR;
+                }
+                if (width == input_dims->w) {
+                    /* Whole rows are one. */
+                    width *= height;
+                    height = 1;
                 }
                 for (int32_t channel = 0; channel < channels; channel++) {
                     *output++ = (int8_t)qute_clamp(reduce(window++, height, width, row_step, channels),
