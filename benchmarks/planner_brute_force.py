@@ -52,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Compare the memory planner with an exhaustive search.")
     parser.add_argument("--graphs", type=int, default=200, help="networks of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of the first network")
-    parser.add_argument("--only", default="", help="only kinds whose names hold this")
+    parser.add_argument("--only", default="", help="only kinds whose names begin so")
     options = parser.parse_args(arguments)
     rows = []
     for name, compare in COMPARISONS.items():
-        if options.only in name:
+        if name.startswith(options.only):
             rows.append(_row(name, compare, range(options.seed, options.seed + options.graphs)))
             _print(rows[-1])
     _OUTPUT.parent.mkdir(parents=True, exist_ok=True)

@@ -191,4 +191,7 @@ def plan_within(program: Program, options: CompileOptions, sram_budget: int | No
         wanted = outside(planned.program, planned.scratch)
         if wanted <= left or planned.plan.arena_bytes + wanted <= sram_budget:
             return planned
+        if planned.plan.arena_bytes > sram_budget - left:
+            # It is the smallest already.
+            return planned
         left = wanted

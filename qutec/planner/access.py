@@ -83,10 +83,11 @@ class AccessOrder:
         return len(self.written)
 
 
-def access_order(call: Call, core: Core | None = None) -> AccessOrder:
+def access_order(call: Call, core: Core | None = None, output: int = 0) -> AccessOrder:
     """The order of a call's accesses on a core; None for what holds on every core.
 
-    A call whose order is not known is one step: it may read anything after it has written anything.
+    Written is one of its outputs, by its number. A call whose order is not known is one step: it may read
+    anything after it has written anything.
     """
     match call:
         case Conv2D():
@@ -118,8 +119,8 @@ def access_order(call: Call, core: Core | None = None) -> AccessOrder:
             return _copy(call)
         case Concat():
             return _concat(call)
-        case RowRegion() if len(call.writes) == 1:
-            return _region(call)
+        case RowRegion():
+            return _region(call, output)
         case _:
             return _one_step(call)
 
@@ -239,14 +240,14 @@ def _convolution(call: Conv2D) -> AccessOrder:
 
 
 @lru_cache(maxsize=512)
-def _region(region: RowRegion) -> AccessOrder:
+def _region(region: RowRegion, output: int) -> AccessOrder:
     """Turn after turn: a turn reads its windows, and writes its row of the output where it makes one.
 
     A passing row that is made in the next row of the output is written there before the call that makes the
     output has its turn.
     """
     schedule = row_schedule(region)
-    (written,) = region.writes
+    written = region.writes[output]
     maker = next(n for n, stage in enumerate(schedule.stages) if stage.call.output == written)
     rows_within = {
         n

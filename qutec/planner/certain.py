@@ -54,13 +54,13 @@ def certain_conflicts(flow: Flow) -> tuple[list[Item], list[list[Conflict]]]:
         ]
         live = sorted({*before, *targets})
         near = {
-            pair.source: pair
+            (pair.source, pair.target): pair
             for pair in flow.near[call]
             if not flow.held[pair.source] and not users[pair.source] & later and pair.target not in before
         }
         for i, j in combinations(live, 2):
-            pair = near[i] if i in near and near[i].target == j else near.get(j)
-            if pair is None or {pair.source, pair.target} != {i, j}:
+            pair = near.get((i, j)) or near.get((j, i))
+            if pair is None:
                 apart(i, j)
                 continue
             high, low = max(i, j), min(i, j)

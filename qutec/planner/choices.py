@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qutec.planner.certain import masks, reach
-from qutec.planner.flow import Flow, Nearness, Sharing, beside_scratch, most_shared, nearness
+from qutec.planner.flow import Flow, Nearness, Sharing, beside_scratch, most_saved, nearness
 from qutec.planner.regions import Segment
 from qutec.program import Program
 from qutec.program.row_layout import row_layout
@@ -230,15 +230,12 @@ class _Needs:
             is_wanted = self._flow.held[b] or bool(self._users[b] & (behind | inside))
             if is_made and is_wanted:
                 live.add(b)
-        saved, target = 0, 0
 
         def may_end(b: int) -> bool:
             return not self._flow.held[b] and not self._users[b] & behind
 
-        for pair in near:
-            if may_end(pair.source) and not self._writers[pair.target] & before:
-                target = self._sizes[pair.target]
-                saved += most_shared(self._sizes[pair.source], target, pair)
+        ending = [p for p in near if may_end(p.source) and not self._writers[p.target] & before]
+        saved = most_saved(self._flow, ending)
         rows = self._flow.padded(scratch)
         on_inputs = sum(min(rows - distance, self._sizes[b]) for b, distance in beside if may_end(b))
-        return sum(self._sizes[b] for b in live) + rows - min(saved, target) - min(on_inputs, rows)
+        return sum(self._sizes[b] for b in live) + rows - saved - min(on_inputs, rows)

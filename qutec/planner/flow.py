@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -14,7 +14,7 @@ from qutec.program import Buffer, BufferKind, Call, ExitCheck, Indices, Program,
 from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
-__all__ = ["Flow", "Nearness", "Sharing", "beside_scratch", "build_flow", "most_shared", "nearness"]
+__all__ = ["Flow", "Nearness", "Sharing", "beside_scratch", "build_flow", "most_saved", "nearness"]
 
 
 class Sharing(IntEnum):
@@ -143,7 +143,7 @@ def build_flow(
     )
 
 
-def most_shared(size_source: int, size_target: int, near: Nearness) -> int:
+def _most_shared(size_source: int, size_target: int, near: Nearness) -> int:
     """The most bytes that source and target can have in common, sizes as given."""
     # With d = offset(source) - offset(target) the common bytes grow up to a plateau and fall behind it.
     low, high = sorted((0, size_target - size_source))
@@ -288,31 +288,41 @@ def nearness(
     core: Core | None,
     granule: int,
 ) -> tuple[Nearness, ...]:
-    """What the output of a call may overlap: at most one entry for each buffer that it reads.
+    """What the outputs of a call may overlap: at most one entry for each of them and each buffer it reads.
 
-    Nothing where a call has several outputs: then no order of its accesses is known.
+    Nothing where a call that is no region has several outputs: then no order of its accesses is known.
     """
-    if sharing is Sharing.NONE or not call.reads or len(call.writes) != 1:
+    if sharing is Sharing.NONE or not call.reads:
         return ()
-    found: dict[int, Nearness] = {}
-    (written,) = call.writes
-    target = number[written.buffer]
-    for tensor, distance in zip(call.reads, safe_overlap(call, core), strict=True):
-        source = number.get(tensor.buffer)
-        if source is None or source == target:
-            continue
-        near = _between(source, target, tensor, written, distance, buffers, granule)
-        if source in found:
-            other = found[source]
-            near = Nearness(source, target, max(near.below, other.below), max(near.above, other.above))
-        found[source] = near
+    if len(call.writes) != 1 and not isinstance(call, RowRegion):
+        return ()
+    found: dict[tuple[int, int], Nearness] = {}
+    for output, written in enumerate(call.writes):
+        target = number[written.buffer]
+        for tensor, distance in zip(call.reads, safe_overlap(call, core, output), strict=True):
+            source = number.get(tensor.buffer)
+            if source is None or source == target:
+                continue
+            near = _between(source, target, tensor, written, distance, buffers, granule)
+            if other := found.get((source, target)):
+                near = Nearness(source, target, max(near.below, other.below), max(near.above, other.above))
+            found[source, target] = near
     limit = 0 if sharing is Sharing.IN_PLACE else None
     return tuple(
         near
         for near in found.values()
         if (limit is None or near.below <= limit)
-        and (near.below < buffers[target].bytes or near.above < buffers[near.source].bytes)
+        and (near.below < buffers[near.target].bytes or near.above < buffers[near.source].bytes)
     )
+
+
+def most_saved(flow: Flow, pairs: Iterable[Nearness]) -> int:
+    """What overlapping saves at one call, at most: of each target no more than its size."""
+    shared: dict[int, int] = {}
+    for pair in pairs:
+        source, target = (flow.padded(flow.sizes[b]) for b in (pair.source, pair.target))
+        shared[pair.target] = min(target, shared.get(pair.target, 0) + _most_shared(source, target, pair))
+    return sum(shared.values())
 
 
 def beside_scratch(

@@ -39,11 +39,14 @@ class Overlap:
 
 
 @lru_cache(maxsize=1024)
-def safe_overlap(call: Call, core: Core | None = None) -> tuple[Overlap, ...]:
-    """For each of `call.reads`: where the output may be on a core (None: on any), if nobody reads it
+def safe_overlap(call: Call, core: Core | None = None, output: int = 0) -> tuple[Overlap, ...]:
+    """For each of `call.reads`: where an output may be on a core (None: on any), if nobody reads it
     later.
+
+    Of a region's outputs each by itself: they do not share a byte with each other, and so what one of them
+    leaves of an input the others do.
     """
-    order = access_order(call, core)
+    order = access_order(call, core, output)
     return tuple(_distances(order, k) for k in range(len(order.read)))
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from qutec.planner.flow import Flow, Nearness, most_shared
+from qutec.planner.flow import Flow, Nearness, most_saved
 
 __all__ = ["Item", "Problem", "build_problem", "call_need", "lifetimes"]
 
@@ -93,7 +93,7 @@ def build_problem(flow: Flow, order: Sequence[int]) -> Problem:
             if life[pair.source][1] == position and life[pair.target][0] == position
         ]
         near += pairs
-        needs[position + 1] -= _saved(flow, pairs)
+        needs[position + 1] -= most_saved(flow, pairs)
         if flow.scratch[call]:
             needs[position + 1] += flow.padded(flow.scratch[call])
             items.append(
@@ -116,22 +116,12 @@ def build_problem(flow: Flow, order: Sequence[int]) -> Problem:
     return Problem(tuple(items), tuple(near), tuple(needs), flow)
 
 
-def _saved(flow: Flow, pairs: Iterable[Nearness]) -> int:
-    """What overlapping saves at a call, at most; the pairs have the same target."""
-    shared = 0
-    target = 0
-    for pair in pairs:
-        target = flow.padded(flow.sizes[pair.target])
-        shared += most_shared(flow.padded(flow.sizes[pair.source]), target, pair)
-    return min(shared, target)
-
-
 def call_need(flow: Flow, live: int, call: int, dying: Iterable[int], is_first_write: bool) -> int:
     """What a call needs when `live` padded bytes are live besides its scratch, output included."""
     saved = 0
     if is_first_write and flow.near[call]:
         ends = set(dying)
-        saved = _saved(flow, [pair for pair in flow.near[call] if pair.source in ends])
+        saved = most_saved(flow, [pair for pair in flow.near[call] if pair.source in ends])
     saved += _saved_by_scratch(flow, call, dying)
     return live + flow.padded(flow.scratch[call]) - saved
 

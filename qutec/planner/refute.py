@@ -7,7 +7,7 @@ they are or in any regions, so of them is known only
 - that they run after what they need and before what needs them (and at any time if nobody needs them);
 - that buffers which somebody outside of them writes or reads are whole, whichever regions there are, since
   these are ranges of the order and do not reach over a segment that stays;
-- that a result shares memory with what it is made from at most altogether.
+- that what they read of others is there until they begin, and what they make for others from then on.
 
 Everything else of theirs (scratch, buffers between them) takes no memory. Every buffer that one call writes
 may be moved right after that. So what holds for this flow holds for every choice that has the segments that
@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from qutec.planner.arena import exceeds
+from qutec.planner.certain import masks, reach
 from qutec.planner.effort import Effort
 from qutec.planner.flow import Flow, Nearness
 from qutec.planner.moves import movable
@@ -95,48 +96,52 @@ class Refuter:
 
 
 def _freed(flow: Flow, gaps: Sequence[int | None]) -> Flow:
-    """The flow with all that is not known of calls in gaps taken away."""
-    flow = _without_idle_reads(flow, gaps)
+    """The flow with all that is not known of calls in gaps taken away.
+
+    What a gap reads of others is read by an idle call in its place: in a region the rest of the gap may write
+    over it from then on.
+    """
     used_in: list[set[int | None]] = [set() for _ in flow.sizes]
+    made_in: list[set[int | None]] = [set() for _ in flow.sizes]
+    readers: dict[tuple[int, int], list[int]] = {}
     for call, gap in enumerate(gaps):
         for buffer in {*flow.reads[call], *flow.writes[call]}:
             used_in[buffer].add(gap)
-    sizes = tuple(
+        for buffer in flow.writes[call]:
+            made_in[buffer].add(gap)
+        if gap is not None:
+            for buffer in flow.reads[call]:
+                readers.setdefault((buffer, gap), []).append(call)
+    ancestors, _ = reach(flow)
+    _, writers = masks(flow)
+    idle: list[tuple[int, tuple[int, ...]]] = []
+    for (buffer, gap), calls in readers.items():
+        if gap not in made_in[buffer]:
+            earlier = 0
+            for call in calls:
+                earlier |= ancestors[call]
+            # Of what comes earlier all but the gap's own and other gaps' calls, which may be in one region.
+            known = [c for c, its_gap in enumerate(gaps) if its_gap is None and earlier >> c & 1]
+            made = [c for c in range(flow.calls) if writers[buffer] >> c & 1]
+            idle.append((buffer, tuple(sorted({*known, *made}))))
+    sizes = (
         0
         if not flow.held[b] and not flow.is_input[b] and len(used_in[b]) == 1 and None not in used_in[b]
         else size
         for b, size in enumerate(flow.sizes)
     )
-
-    def anyhow(call: int) -> tuple[Nearness, ...]:
-        return tuple(
-            Nearness(source, target, -sizes[source], -sizes[target])
-            for target in flow.writes[call]
-            for source in flow.reads[call]
-            if source != target
-        )
-
+    stays = [gap is None for gap in gaps]
+    none: list[tuple[()]] = [() for _ in idle]
     return replace(
         flow,
-        sizes=sizes,
-        scratch=tuple(0 if gap is not None else flow.scratch[call] for call, gap in enumerate(gaps)),
-        near=tuple(flow.near[call] if gap is None else anyhow(call) for call, gap in enumerate(gaps)),
-        beside=tuple(flow.beside[call] if gap is None else () for call, gap in enumerate(gaps)),
+        sizes=tuple(sizes),
+        reads=(*(flow.reads[c] if stays[c] else () for c in range(flow.calls)), *((b,) for b, _ in idle)),
+        writes=(*flow.writes, *none),
+        scratch=(*(flow.scratch[c] if stays[c] else 0 for c in range(flow.calls)), *(0 for _ in idle)),
+        before=(*flow.before, *(before for _, before in idle)),
+        near=(*(flow.near[c] if stays[c] else () for c in range(flow.calls)), *none),
+        beside=(*(flow.beside[c] if stays[c] else () for c in range(flow.calls)), *none),
     )
-
-
-def _without_idle_reads(flow: Flow, gaps: Sequence[int | None]) -> Flow:
-    """The flow without what calls in gaps read in vain: in a region they do not make anything live longer."""
-    wanted = {b for b, held in enumerate(flow.held) if held}
-    useful: set[int] = set()
-    while fresh := [c for c in range(flow.calls) if c not in useful and wanted & set(flow.writes[c])]:
-        useful.update(fresh)
-        wanted.update(b for call in fresh for b in flow.reads[call])
-    reads = (
-        buffers if gap is None or call in useful else ()
-        for call, (buffers, gap) in enumerate(zip(flow.reads, gaps, strict=True))
-    )
-    return replace(flow, reads=tuple(reads))
 
 
 def with_all_moves(flow: Flow) -> Flow:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
-from qutec.program import BufferKind, Call, ExitCheck, InputRows, Program, RowRegion
+from qutec.program import BufferKind, Call, ExitCheck, InputRows, Program, RowRegion, Tensor
 from qutec.program.row_layout import best_turns, row_layout
 from qutec.program.row_stages import row_stage
 
@@ -47,7 +48,29 @@ class Segment:
 
 
 def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:
-    """Every block of calls that may run as one, as a region or as it is, by their first calls."""
+    """Every block of calls that may run as one, as a region or as it is, by their first calls.
+
+    The same objects for the same calls: a network is planned several times until it fits.
+    """
+    buffers = frozenset((buffer.name, buffer.bytes, buffer.kind) for buffer in program.buffers.values())
+    ports = tuple(port.tensor for port in (*program.inputs, *program.outputs))
+    return list(_segments(_Network(program.calls, tuple(scratch), buffers, ports, program)))
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What the segments of a program depend on."""
+
+    calls: tuple[Call, ...]
+    scratch: tuple[int, ...]
+    buffers: frozenset[tuple[str, int, BufferKind]]
+    ports: tuple[Tensor, ...]
+    program: Program = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _segments(network: _Network) -> tuple[Segment, ...]:
+    program, scratch = network.program, network.scratch
     lives = _Lives(program)
     cuts = _cuts(program, lives)
     found: list[Segment] = []
@@ -67,7 +90,7 @@ def segments(program: Program, scratch: Sequence[int]) -> list[Segment]:
                 sizes = [row_layout(region).bytes - shared, *(scratch[i] for i in behind)]
                 peak = lives.peak(calls, sizes, first, end)
                 found.append(Segment(first, end, region, behind, peak, _cost(region)))
-    return found
+    return tuple(found)
 
 
 class _Lives:

@@ -171,8 +171,10 @@ class _Replay:
         # Rows of a region may lie on what it has read; its own replay knows.
         touched = [] if isinstance(call, RowRegion) else read
         self._check_scratch(i, who, [*touched, *written])
-        if len(written) == 1:
-            self._check_overlap(i, who, read, *written[0])
+        if len(written) == 1 or isinstance(call, RowRegion):
+            self._check_apart(who, [], written)
+            for k, (output, region) in enumerate(written):
+                self._check_overlap(i, who, read, output, region, k)
         else:
             self._check_apart(who, read, written)
         for output, region in written:
@@ -284,7 +286,7 @@ class _Replay:
         self._held_write[offset:end] = -i - 1
 
     def _check_apart(self, who: str, read: Sequence[_Touched], written: Sequence[_Touched]) -> None:
-        """A call with several outputs keeps no order: none of them may share a byte with another tensor."""
+        """No output shares a byte with another, or with what is read by a call that keeps no order."""
         for k, (output, region) in enumerate(written):
             address = self._address(output.buffer, region)
             for tensor, other in (*read, *written[:k]):
@@ -297,7 +299,7 @@ class _Replay:
                     )
 
     def _check_overlap(
-        self, i: int, who: str, read: Sequence[_Touched], output: Tensor, written: Indices
+        self, i: int, who: str, read: Sequence[_Touched], output: Tensor, written: Indices, number: int
     ) -> None:
         """The output may be on bytes of an input that no later step of the call reads."""
         call = self._program.calls[i]
@@ -309,7 +311,7 @@ class _Replay:
         ]
         if not shared:
             return
-        order = access_order(call, self._core)
+        order = access_order(call, self._core, number)
         start = self._plan.offsets[output.buffer] + output.offset
         never = order.steps + order.late + 1
         overwritten = np.full(self._plan.arena_bytes, never, dtype=np.int64)

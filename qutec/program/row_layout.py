@@ -33,7 +33,7 @@ class RowLayout:
     """How far above the start of the scratch each input may begin, where nobody reads it afterwards."""
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=2048)
 def row_layout(region: RowRegion) -> RowLayout:
     """What lives within a round at the bottom, above it what stays from round to round.
 

@@ -56,11 +56,7 @@ def with_any_moves(net: Program, scratch: Sequence[int]) -> Iterator[tuple[Progr
     """The program with every subset of its internal buffers moved as soon as they are made."""
     written = [tensor.buffer for call in net.calls for tensor in call.writes]
     internal = [
-        call.writes[0].buffer
-        for call in net.calls
-        if len(call.writes) == 1
-        and written.count(call.writes[0].buffer) == 1
-        and net.buffers[call.writes[0].buffer].kind is BufferKind.INTERNAL
+        name for name in written if written.count(name) == 1 and net.buffers[name].kind is BufferKind.INTERNAL
     ]
     for count in range(len(internal) + 1):
         for names in combinations(internal, count):
@@ -204,20 +200,19 @@ def distances(calls: Sequence[Call], boxes: dict[str, Box]) -> dict[tuple[str, s
                 if boxes[name].last == i:
                     # Rows lie on what is dead of the input where it begins so far above them, or below it.
                     found[name, f"scratch of call {i}"] = above, boxes[name].size
-        if len(call.writes) != 1:
+        if len(call.writes) != 1 and not isinstance(call, RowRegion):
             continue
-        target = call.writes[0].buffer
-        if boxes[target].first != i:
-            continue
-        for tensor, safe in zip(call.reads, safe_overlap(call), strict=True):
-            if boxes[tensor.buffer].last == i and tensor.buffer != target:
-                # Safe are distances of tensors, which may begin within their buffers.
-                shift = call.writes[0].offset - tensor.offset
-                old = found.get((tensor.buffer, target), (-(1 << 30), -(1 << 30)))
-                found[tensor.buffer, target] = (
-                    max(old[0], safe.below + shift),
-                    max(old[1], safe.above - shift),
-                )
+        for output, written in enumerate(call.writes):
+            target = written.buffer
+            if boxes[target].first != i:
+                continue
+            for tensor, safe in zip(call.reads, safe_overlap(call, None, output), strict=True):
+                if boxes[tensor.buffer].last == i and tensor.buffer != target:
+                    # Safe are distances of tensors, which may begin within their buffers.
+                    shift = written.offset - tensor.offset
+                    old = found.get((tensor.buffer, target), (-(1 << 30), -(1 << 30)))
+                    below, above = safe.below + shift, safe.above - shift
+                    found[tensor.buffer, target] = max(old[0], below), max(old[1], above)
     return found
 
 

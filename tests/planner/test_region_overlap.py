@@ -1,7 +1,8 @@
-"""The output of a region lies over rows of its input that no later turn reads, and not nearer."""
+"""The outputs of a region lie over rows of its input that no later turn reads, and not nearer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from qutec.backends.cmsis_nn import prepare
 from qutec.load import load
 from qutec.lower import lower
-from qutec.planner import Goal, PlanError, plan_network, safe_overlap, validate_plan
+from qutec.planner import Goal, PlanError, PlannedNetwork, plan_network, safe_overlap, validate_plan
 from qutec.planner.regions import segments, with_segments
 from qutec.program import Program, RowRegion
 from qutec.quantize import quantize
@@ -42,52 +43,77 @@ def one_region(program: Program) -> tuple[Program, tuple[int, ...]]:
     return with_segments(program, scratch, [longest])
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_bytes_are_right_at_exactly_the_distance_that_is_called_safe(seed: int, tmp_path: Path) -> None:
-    require("cc")
-    program = body(seed)
-    net = plan_network(*one_region(program), core=CORE, goal=Goal.SPEED)
-    index, region = next((i, c) for i, c in enumerate(net.program.calls) if isinstance(c, RowRegion))
-    source, target = region.reads[0].buffer, region.writes[0].buffer
-    (safe,) = safe_overlap(region, CORE)
-    sizes = {name: net.program.buffers[name].bytes for name in (source, target)}
-    # As near as allowed, whatever the planner chose; scratch lies above both.
-    below = -(-max(safe.below, 0) // 4) * 4
-    top = max(below + sizes[source], sizes[target])
-    offsets = {**net.plan.offsets, target: 0, source: below}
-    scratch_at = list(net.plan.scratch_offsets)
-    scratch_at[index] = -(-top // 4) * 4
+def two_outputs(seed: int) -> Program:
+    """Two maps of one trunk, both larger than what is left of the input when they begin."""
+    rng = np.random.default_rng(seed)
+    net = Network(int(rng.integers(3, 6)), int(rng.integers(12, 20)), int(rng.integers(4, 9)))
+    x = net.block(net.x, int(rng.integers(3, 6)), stride=int(rng.integers(1, 3)))
+    net.output(x)
+    net.output(net.separable(x, int(rng.integers(3, 6))))
+    model = load(net.proto().SerializeToString()).model
+    return prepare(lower(quantize(model, "random"), "net"), CORE)
+
+
+def with_output_near(net: PlannedNetwork, number: int, distance: int) -> PlannedNetwork:
+    """One region's plan with an output so far below its input; all else lies above both, apart."""
+    (region,) = net.program.calls
+    source, target = region.reads[0].buffer, region.writes[number].buffer
+    offsets = {target: 0, source: distance}
+    top = max(offset + net.program.buffers[name].bytes for name, offset in offsets.items())
+    for name in net.plan.offsets:
+        if name not in offsets:
+            offsets[name] = top = -(-top // 16) * 16
+            top += net.program.buffers[name].bytes
+    scratch_at = -(-top // 16) * 16
     allocations = tuple(
-        replace(a, offset=scratch_at[index])
-        if a.scratch_of == index
-        else replace(a, offset=offsets[a.name])
-        if a.scratch_of is None
-        else a
+        replace(a, offset=scratch_at if a.scratch_of is not None else offsets[a.name])
         for a in net.plan.allocations
     )
-    arena = -(-(scratch_at[index] + net.scratch[index]) // 16) * 16
-    near = replace(
+    plan = replace(
         net.plan,
         offsets=offsets,
-        scratch_offsets=tuple(scratch_at),
+        scratch_offsets=(scratch_at,),
         allocations=allocations,
-        arena_bytes=max(arena, net.plan.arena_bytes),
+        arena_bytes=-(-(scratch_at + net.scratch[0]) // 16) * 16,
     )
-    assert len(net.program.calls) == 1
-    validate_plan(net.program, net.scratch, near, CORE)
+    return replace(net, plan=plan)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("make", "number"), [(body, 0), (two_outputs, 0), (two_outputs, 1)])
+def test_bytes_are_right_at_exactly_the_distance_that_is_called_safe(
+    make: Callable[[int], Program], number: int, seed: int, tmp_path: Path
+) -> None:
+    require("cc")
+    program = make(seed)
+    net = plan_network(*one_region(program), core=CORE, goal=Goal.SPEED)
+    (region,) = net.program.calls
+    assert isinstance(region, RowRegion)
+    (safe,) = safe_overlap(region, CORE, number)
+    below = -(-max(safe.below, 0) // 4) * 4
+    near = with_output_near(net, number, below)
+    validate_plan(near.program, near.scratch, near.plan, CORE)
     inputs = inputs_of(program)
     expected = run_program(program, inputs)
-    for i, row in enumerate(host_outputs(replace(net, plan=near), inputs, tmp_path)):
+    for i, row in enumerate(host_outputs(near, inputs, tmp_path)):
         for whole, flat in zip(expected, row, strict=True):
             np.testing.assert_array_equal(whole[i].ravel(), flat)
-    if safe.below > 0:
-        nearer = replace(near, offsets={**offsets, source: below - 4})
-        nearer = replace(
-            nearer,
-            allocations=tuple(
-                replace(a, offset=below - 4) if a.name == source else a for a in nearer.allocations
-            ),
-        )
-        if below - 4 < safe.below:
-            with pytest.raises(PlanError, match=r"which it still reads|was overwritten"):
-                validate_plan(net.program, net.scratch, nearer, CORE)
+    if 0 < below - 4 < safe.below:
+        nearer = with_output_near(net, number, below - 4)
+        with pytest.raises(PlanError, match=r"which it still reads|was overwritten|rows that it reads"):
+            validate_plan(nearer.program, nearer.scratch, nearer.plan, CORE)
+
+
+def test_each_of_several_outputs_may_lie_over_the_input() -> None:
+    saved = 0
+    for seed in range(6):
+        calls, scratch = one_region(two_outputs(seed))
+        plan = plan_network(calls, scratch, core=CORE).plan
+        (region,) = calls.calls
+        places = {t.buffer: plan.offsets[t.buffer] for t in (*region.reads, *region.writes)}
+        ends = {name: places[name] + calls.buffers[name].bytes for name in places}
+        (source,) = region.reads
+        for output in region.writes:
+            common = min(ends[source.buffer], ends[output.buffer])
+            saved += max(common - max(places[source.buffer], places[output.buffer]), 0)
+    assert saved > 0
