@@ -25,7 +25,14 @@ from qutec.load import LoadedModel, ModelSource, load
 from qutec.lower import lower
 from qutec.optimize import Optimize
 from qutec.pins import pinned_buffers
-from qutec.planner import Goal, PlannedNetwork, plan_network, with_input_rows, with_spare_scratch
+from qutec.planner import (
+    Goal,
+    PlannedNetwork,
+    plan_network,
+    with_input_rows,
+    with_spare_row_scratch,
+    with_spare_scratch,
+)
 from qutec.program import Call, Program
 from qutec.quantize import Calibration, quantize
 from qutec.targets import Target
@@ -135,6 +142,15 @@ def plan_network_of(
     program: Program, options: CompileOptions, goal: Goal, arena_limit: int | None
 ) -> PlannedNetwork:
     """The plan of a prepared program with the target's scratch, and what is of use of the arena besides."""
+    core, kernels = options.target.core, options.optimize.kernels
+    planned = _plan_with_spare(program, options, goal, arena_limit)
+    return with_spare_row_scratch(planned, lambda call: useful_scratch_bytes(call, core, kernels), core)
+
+
+def _plan_with_spare(
+    program: Program, options: CompileOptions, goal: Goal, arena_limit: int | None
+) -> PlannedNetwork:
+    """The plan, with scratch of use to the calls that are not in regions."""
     core = options.target.core
 
     def planned(useful: Callable[[Call], int], seconds: float) -> PlannedNetwork:

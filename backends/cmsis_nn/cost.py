@@ -196,9 +196,11 @@ def stack_bytes(
     stack = _table("code_size.json")[core.name][kernels.value]["stack"]
     names = []
     for call, given in zip(calls, scratch, strict=True):
+        rooms = call.scratch if isinstance(call, RowRegion) else (given,)
+        own = call.calls if isinstance(call, RowRegion) else (call,)
+        room_of = {id(one): room for one, room in zip(own, rooms, strict=True)}
         for one, region in _framed([call]):
-            # The scratch of a region is for its rows: its kernels have what they cannot do without.
-            room = given if region is None else 0
+            room = room_of[id(one)]
             name = type(one).__name__
             inside = f"{name}{IN_SCRATCH}"
             has_room = inside in stack and room >= useful_scratch_bytes(one, core, kernels)

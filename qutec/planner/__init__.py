@@ -16,7 +16,7 @@ from qutec.planner.misfit import explain_misfit
 from qutec.planner.network import LAYERWISE, Goal, PlannedNetwork, plan_network
 from qutec.planner.overlap import Overlap, pointwise_block, safe_overlap
 from qutec.planner.plan import Alignment, Allocation, PinError, Plan, PlanError, Scope, Technique
-from qutec.planner.spare import with_spare_scratch
+from qutec.planner.spare import with_spare_row_scratch, with_spare_scratch
 from qutec.planner.validate import validate_plan
 
 __all__ = [
@@ -44,5 +44,6 @@ __all__ = [
     "safe_overlap",
     "validate_plan",
     "with_input_rows",
+    "with_spare_row_scratch",
     "with_spare_scratch",
 ]
