@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.call_scratch import CallScratch, ScratchCheck
+from qutec.backends.cmsis_nn.checked_constants import CHECKED_CONSTANTS, can_scale
 from qutec.backends.cmsis_nn.const_data import ConstData
 from qutec.backends.cmsis_nn.expressions import activation, add_call, braces, mul_call, plus, tile, window
 from qutec.backends.cmsis_nn.head_calls import wide
@@ -243,8 +244,8 @@ class RegionWriter:
             ["int8_t *arena", *(f"const qute_window *window_{k}" for k in range(len(stage.windows)))]
         )
         body = self._row(number, stage)
-        if not any("arena" in line for line in body):
-            body.insert(0, "(void)arena;")
+        # Which lines use it depends on the library.
+        body.insert(0, "(void)arena;")
         lines = [
             f"/* a row of {comment(stage.call.name)} */",
             f"static arm_cmsis_nn_status {name}({parameters}, int8_t *output)",
@@ -293,7 +294,11 @@ class RegionWriter:
             f"row_params_{stem}",
             f"{{{call.input_offset}, {call.output_offset}, {extra}{window(call)}, {activation(call)}}}",
         )
-        dims = [self._dims(shape) for shape in (filter_shape, (1, 1, 1, outputs), self._row_shape(call))]
+        dims = [
+            self._dims(filter_shape),
+            self._checked_dims(outputs) if can_scale(call) else self._dims((1, 1, 1, outputs)),
+            self._dims(self._row_shape(call)),
+        ]
         # The layers know the window's size only when they run, so that no constant has it.
         whole = f"(const cmsis_nn_dims){braces(self._window_shape(stage, call))}"
         getter = f"{function}_get_buffer_size(&{params}, &{whole},\n            &{dims[0]}, &{dims[2]})"
@@ -309,6 +314,11 @@ class RegionWriter:
             f"return {function}(&context, &params, &quant, &input_dims, window_0->rows,",
             f"    &{dims[0]}, {weights}, &{dims[1]}, {bias}, &{dims[2]}, output);",
         ]
+
+    def _checked_dims(self, outputs: int) -> str:
+        """Dimensions of a bias, with which a kernel need not look through the constants for each row."""
+        fields = braces((CHECKED_CONSTANTS, 1, 1, outputs))
+        return self._const.struct("cmsis_nn_dims", f"checked_dims_{outputs}", fields)
 
     def _pool(self, number: int, stage: RowStage, call: AvgPool2D | MaxPool2D) -> list[str]:
         is_mean = isinstance(call, AvgPool2D)

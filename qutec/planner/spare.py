@@ -45,7 +45,7 @@ def with_spare_row_scratch(
     """The same plan with up to `useful(call)` bytes of scratch for the layers of its regions.
 
     A region lays out its rows and its kernels' scratch by itself, and layers have their scratch in turn:
-    where one needs much, the others may have as much for nothing. Buffers stay where they are; a larger scratch
+    where one needs much, the others may have as much for nothing. Buffers stay where they are; more scratch
     that does not leave them alone is not given, which the validator decides.
     """
     for index, region in enumerate(planned.program.calls):

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "arm_nnfunctions.h"
 #include "qute_convolve.h"
+#include "qute_scaling.h"
 #if QUTE_MVE
 #include "qute_helium_product.h"
 #define CONVOLVE_1X1 qute_helium_convolve_1x1_s8
@@ -48,7 +49,6 @@ QUTE_SMALL arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *c
 {
     qute_channels channels;
     int32_t groups;
-    (void)bias_dims;
 
     channels.bias = bias_data;
     channels.multiplier = quant_params->multiplier;
@@ -56,6 +56,7 @@ QUTE_SMALL arm_cmsis_nn_status arm_convolve_wrapper_s8(const cmsis_nn_context *c
     channels.offset = conv_params->output_offset;
     channels.min = conv_params->activation.min;
     channels.max = conv_params->activation.max;
+    channels.checked = bias_dims != NULL && bias_dims->n == QUTE_CHECKED_CONSTANTS;
 
     groups = input_dims->c / filter_dims->c;
 #if QUTE_BLOCKS && !QUTE_MVE

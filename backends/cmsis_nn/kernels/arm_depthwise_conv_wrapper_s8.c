@@ -110,7 +110,8 @@ arm_cmsis_nn_status arm_depthwise_conv_wrapper_s8(const cmsis_nn_context *ctx,
     call.scratch = (uint32_t *)ctx->buf;
 #if QUTE_DSP
     /* Others go channel by channel. */
-    call.can_scale = (qute_depthwise_is_s8x4(dw_conv_params, input_dims) || dw_conv_params->ch_mult >= 4) && can_scale(&call);
+    call.can_scale = (qute_depthwise_is_s8x4(dw_conv_params, input_dims) || dw_conv_params->ch_mult >= 4) &&
+        ((bias_dims != NULL && bias_dims->n == QUTE_CHECKED_CONSTANTS) || can_scale(&call));
 #endif
 
     for (int32_t batch = 0; batch < input_dims->n; batch++) {

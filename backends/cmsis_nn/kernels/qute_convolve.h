@@ -29,6 +29,7 @@ typedef struct {
     int32_t offset;
     int32_t min;
     int32_t max;
+    int32_t checked; /* whether it is known that qute_sums_can_scale */
 } qute_channels;
 
 /* What a pair of pixels is multiplied with: filters of `depth` weights, for channels first <= c < last. Outputs of the

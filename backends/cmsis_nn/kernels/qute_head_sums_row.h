@@ -35,6 +35,8 @@ QUTE_INLINE void qute_head_sums_row(
     const qute_head_features *features = &params->features;
     const int32_t channels = features->channels;
     const int32_t heads = features->heads;
+    const int32_t offset = features->input_offset;
+    const int32_t step = params->stride * channels;
     const int32_t row_class = params->row_classes[number];
     const int16_t *const weights = params->weights + row_class * params->pixel_classes * heads * channels;
     for (int32_t next = 0; next < channels && row_class >= 0; next += LANES) {
@@ -45,8 +47,8 @@ QUTE_INLINE void qute_head_sums_row(
         do {
             const pixel_sums sums = sum_of_pixels(row + pixels->first * channels + channel,
                                                   pixels->count,
-                                                  params->stride * channels,
-                                                  features->input_offset);
+                                                  step,
+                                                  offset);
             add_row_products(sums, weight, channels, heads, totals);
             weight += heads * channels;
         } while (++pixels != end);

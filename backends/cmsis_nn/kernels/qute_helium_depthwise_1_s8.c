@@ -29,7 +29,8 @@ void qute_helium_depthwise_1_s8(const qute_depthwise *call, void *scratch)
                                     call->quant->shift,
                                     dw->output_offset,
                                     dw->activation.min,
-                                    dw->activation.max};
+                                    dw->activation.max,
+                                    0};
     int8_t *const filter = (int8_t *)scratch + qute_helium_convolve_scratch(&dims, call->output_dims);
     for (int32_t tap = 0; tap < taps; tap++) {
         for (int32_t channel = 0; channel < dims.n; channel++) {

@@ -15,6 +15,10 @@
 
 #include "qute_requantize.h"
 
+/* bias_dims->n, which no kernel reads otherwise, of calls for whose constants this is known to hold: a call for a single
+ * row of a map need not look through them again. Whoever wrote the call has checked them (checked_constants.py). */
+#define QUTE_CHECKED_CONSTANTS (-1)
+
 #if QUTE_DSP
 
 /* Values below 2^30 of either sign: with the largest right shift the offset takes 2^29 of the remaining range. */

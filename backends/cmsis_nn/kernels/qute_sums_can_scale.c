@@ -12,6 +12,9 @@ int qute_sums_can_scale(const qute_channels *channels, int32_t count, int32_t de
     const int32_t *multiplier = channels->multiplier;
     int32_t signs = 0;
     uint32_t biases = 0;
+    if (channels->checked) {
+        return 1;
+    }
     if (bias == NULL || depth > HALF / (255 * 128)) {
         return 0;
     }
