@@ -21,7 +21,6 @@ What was read in Arm's sources:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -120,7 +119,7 @@ def access_order(call: Call, core: Core | None = None, output: int = 0) -> Acces
         case Concat():
             return _concat(call)
         case RowRegion():
-            return _region(call, output)
+            return _region(call)[output]
         case _:
             return _one_step(call)
 
@@ -240,42 +239,39 @@ def _convolution(call: Conv2D) -> AccessOrder:
 
 
 @lru_cache(maxsize=512)
-def _region(region: RowRegion, output: int) -> AccessOrder:
-    """Turn after turn: a turn reads its windows, and writes its row of the output where it makes one.
+def _region(region: RowRegion) -> tuple[AccessOrder, ...]:
+    """Turn after turn, for each output: a turn reads its windows, and writes its row where it makes one.
 
     A passing row that is made in the next row of the output is written there before the call that makes the
     output has its turn.
     """
     schedule = row_schedule(region)
-    written = region.writes[output]
-    maker = next(n for n, stage in enumerate(schedule.stages) if stage.call.output == written)
-    rows_within = {
-        n
-        for n, stage in enumerate(schedule.stages)
-        if (held := schedule.held.get(stage.call.output.buffer)) is not None and held.within == written.buffer
-    }
-    row_bytes = schedule.stages[maker].row_bytes
+    stages = schedule.stages
+    outputs = [tensor.buffer for tensor in region.writes]
+    makers = [
+        next(n for n, stage in enumerate(stages) if stage.call.output.buffer == name) for name in outputs
+    ]
+    # For each call the outputs in whose next row it makes its own.
+    within: list[list[int]] = [[] for _ in stages]
+    for n, stage in enumerate(stages):
+        held = schedule.held.get(stage.call.output.buffer)
+        if held is not None and held.within in outputs:
+            within[n].append(outputs.index(held.within))
     sources = {tensor.buffer: k for k, tensor in enumerate(region.reads)}
-    taken = [0] * len(schedule.stages)
-    writes: list[tuple[int, int]] = []
-    reads: list[list[tuple[int, int]]] = [[] for _ in sources]
-    for number in turns_taken(region, schedule):
-        stage = schedule.stages[number]
-        done = schedule.stages[maker].made(taken[maker])
-        made = done + 1 if number in rows_within else done
-        if number == maker:
-            made = stage.made(taken[maker] + 1)
-        writes.append((done * row_bytes, made * row_bytes))
-        windows = {window.buffer: window for window in stage.windows}
-        for name, k in sources.items():
-            ranges = (0, 0)
-            if name in windows:
-                first, end = windows[name].of(taken[number])
-                ranges = first * windows[name].row_bytes, end * windows[name].row_bytes
-            reads[k].append(ranges)
+    windows = [[w for w in stage.windows if w.buffer in sources] for stage in stages]
+    taken = [0] * len(stages)
+    turns = list(turns_taken(region, schedule))
+    writes = np.zeros((len(outputs), len(turns), 2), dtype=np.int64)
+    reads = np.zeros((len(sources), len(turns), 2), dtype=np.int64)
+    for step, number in enumerate(turns):
+        for k, maker in enumerate(makers):
+            if number == maker or k in within[number]:
+                stage = stages[maker]
+                done = stage.made(taken[maker])
+                made = stage.made(taken[maker] + 1) if number == maker else done + 1
+                writes[k, step] = done * stage.row_bytes, made * stage.row_bytes
+        for window in windows[number]:
+            first, end = window.of(taken[number])
+            reads[sources[window.buffer], step] = first * window.row_bytes, end * window.row_bytes
         taken[number] += 1
-    return AccessOrder(_ranges(writes), tuple(map(_ranges, reads)), 0)
-
-
-def _ranges(found: Sequence[tuple[int, int]]) -> Ranges:
-    return np.array(found, dtype=np.int64).reshape(-1, 2)
+    return tuple(AccessOrder(written, tuple(reads), 0) for written in writes)

@@ -38,7 +38,7 @@ class Overlap:
     above: int
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def safe_overlap(call: Call, core: Core | None = None, output: int = 0) -> tuple[Overlap, ...]:
     """For each of `call.reads`: where an output may be on a core (None: on any), if nobody reads it
     later.

@@ -78,7 +78,7 @@ class Scope(StrEnum):
     ORDER = "order of layers and placement"
     """Every order of the calls and every placement, outputs over inputs as far as kernels allow."""
     MOVES = "order of layers, placement and moves"
-    """The same, with any of the buffers moved that may profit."""
+    """The same, with any of the internal buffers moved that one call writes."""
     GIVEN_ROWS = "order and placement with these layers row by row"
     """Every order and placement of this choice of regions and moves, which was taken for its speed."""
     ROWS = "choice of layers that run row by row, order, placement and moves"
