@@ -180,7 +180,13 @@ def _conv_variants() -> list[Chain]:
     narrow = Chain((1, 25, 10, 1))
     narrow.conv(64, (10, 4), stride=2, padding=(4, 1))
     narrow.conv(7, (1, 1))
-    return [chain, narrow]
+    # Pixels that are left over of fives: one and two.
+    left = Chain((1, 4, 4, 16))
+    left.conv(24, (1, 1))
+    left.conv(32, (3, 3))
+    few = Chain((1, 4, 3, 24))
+    few.conv(32, (1, 1))
+    return [chain, narrow, left, few]
 
 
 def _depthwise_variants() -> list[Chain]:

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-_STACK_MARGIN = 32
+_STACK_MARGIN = 64
 """Frames differ by some words from compiler to compiler, and an overflow is worse than a few idle bytes."""
 
 

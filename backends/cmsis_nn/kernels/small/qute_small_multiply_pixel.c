@@ -14,7 +14,7 @@
 
 /* Adds whole groups up to `end`: 26 instructions for 16 products, with all registers but one, which may be a frame
  * pointer. */
-QUTE_INLINE void add_groups(const int8_t *input,
+QUTE_NOINLINE void add_groups(const int8_t *input,
                             const int8_t *end,
                             uint32_t offset_pair,
                             const int8_t *weights,
