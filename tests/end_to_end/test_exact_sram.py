@@ -104,7 +104,7 @@ def test_every_byte_is_right_on_exactly_the_sram_that_is_stated(
         pytest.skip("there is no CMSIS-NN (CMSIS_NN_PATH)")
     program, scratch, plan = planned(name, kind)
     assert plan.arena_bytes == LIMITS[name][PLANS.index(kind)]
-    stack = (arm_stack_bytes if arm else stack_bytes)(program.calls, CORE)
+    stack = arm_stack_bytes(program.calls, CORE) if arm else stack_bytes(program.calls, scratch, CORE)
     inputs = [np.random.default_rng(3).integers(-128, 128, (3, *port.logical_shape[1:]), np.int8)
               for port in program.inputs]  # fmt: skip
     ports = [PortInfo.of(port) for port in program.inputs]
