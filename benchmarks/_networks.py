@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 
 from qutec.errors import DataError, ToolMissingError
 
@@ -36,6 +37,7 @@ __all__ = [
     "Task",
     "find_networks",
     "jpeg_images",
+    "noise",
     "read_samples",
     "shared_folder",
 ]
@@ -108,6 +110,13 @@ def find_networks(names: Sequence[str] = ()) -> list[Network]:
     found = [Network(path, Task.KEYWORDS if "kws" in path.stem else Task.IMAGES) for path in paths]
     found.append(DIGITS)
     return [network for network in found if not names or any(name in network.name for name in names)]
+
+
+def noise(path: Path, samples: int) -> npt.NDArray[np.float32]:
+    """Uniform noise from 0 to 1, [samples, *shape], for the one input of a float network."""
+    (value,) = onnx.load(path, load_external_data=False).graph.input
+    shape = [length.dim_value for length in value.type.tensor_type.shape.dim][1:]
+    return np.random.default_rng(0).random((samples, *shape), dtype=np.float32)
 
 
 def read_samples(network: Network) -> Samples | None:
@@ -200,8 +209,8 @@ def _decoded(part: str, count: int) -> tuple[npt.NDArray[np.int16], npt.NDArray[
 
 def _digits() -> Samples:
     if importlib.util.find_spec("sklearn") is None:
-        noise = np.random.default_rng(0).random((_NOISE_SAMPLES, 1, 8, 8), np.float32)
-        return Samples(noise, None, noise, np.zeros(len(noise), np.bool_))
+        x = noise(DIGITS.path, _NOISE_SAMPLES)
+        return Samples(x, None, x, np.zeros(len(x), np.bool_))
     from models.digits import load_digits
 
     digits = load_digits()

@@ -22,11 +22,9 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 import qutec
 from benchmarks._measure import Measurement, Tools, find_tools, measure
+from benchmarks._networks import noise
 from benchmarks._tables import markdown_table, plain_table
 from models._recipe import DSCNN, MNIST_CNN, RESNET8
 from qutec.attach import write_training_graph
@@ -154,21 +152,16 @@ def _cost(name: str, models: Path, activation: Activation, folder: Path, tools: 
     training = folder / f"{name}-{activation}.onnx"
     graph = qutec.attach(_network(models, name), at=_RECIPES[name].places, activation=activation)
     write_training_graph(graph, training)
+    calibration = noise(training, _CALIBRATION)
     arenas, measured = [], []
     for exits in ("final", "qute"):
         # The same calibration for both, so that the trunks are the same.
-        build = qutec.compile(training, target=_TARGET, exits=exits, calibration=_noise(graph), name="net")
-        stored = build.stored(_noise(graph)[:_INPUTS])
+        build = qutec.compile(training, target=_TARGET, exits=exits, calibration=calibration, name="net")
+        stored = build.stored(calibration[:_INPUTS])
         project = build.save(folder / f"{name}-{activation}-{exits}")
         arenas.append(build.report.arena_bytes)
         measured.append(measure(build, project, stored, tools))
     return Cost(name, activation, arenas[0], arenas[1], measured[0], measured[1])
-
-
-def _noise(graph: qutec.TrainingGraph) -> npt.NDArray[np.float32]:
-    (value,) = graph.model.graph.inputs
-    shape = [int(length) for length in list(value.shape or ())[1:] if isinstance(length, int)]
-    return np.random.default_rng(0).random((_CALIBRATION, *shape), dtype=np.float32)
 
 
 def _cells(cost: Cost) -> list[str]:

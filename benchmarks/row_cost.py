@@ -21,12 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 
 import qutec
 from benchmarks._measure import Tools, find_tools, measure
-from benchmarks._networks import shared_folder
+from benchmarks._networks import noise, shared_folder
 from benchmarks._tables import markdown_table, plain_table
 from qutec.attach import write_training_graph
 from qutec.errors import QutecError
@@ -136,19 +134,12 @@ def _cost(case: Case, folder: Path, tools: Tools) -> RowCost:
                 target=_TARGET,
                 exits=case.exits,
                 optimize=optimize,
-                calibration=None if "_int8_" in case.file else _noise(source),
+                calibration=None if "_int8_" in case.file else noise(source, _CALIBRATION),
                 name="net",
             )
             measured = measure(build, build.save(Path(place) / optimize), _codes(build), tools)
             figures += [build.report.arena_bytes, measured.instructions]
     return RowCost(case.name, *figures)
-
-
-def _noise(source: Path) -> npt.NDArray[np.float32]:
-    """Inputs [samples, *shape] for the one input of a float network."""
-    (value,) = onnx.load(source, load_external_data=False).graph.input
-    shape = [length.dim_value for length in value.type.tensor_type.shape.dim][1:]
-    return np.random.default_rng(0).random((_CALIBRATION, *shape), dtype=np.float32)
 
 
 def _codes(build: qutec.Build) -> list[Int8Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import onnx
@@ -134,17 +135,19 @@ def _several(source: ModelSource | Sequence[ModelSource]) -> Sequence[ModelSourc
 
 def useful_scratch(program: Program, options: CompileOptions) -> list[int]:
     """Bytes of scratch that are of use to each call's kernel; 0 where no more than it needs is."""
-    core, kernels = options.target.core, options.optimize.kernels
-    return [useful_scratch_bytes(call, core, kernels) for call in program.calls]
+    return [_useful(options)(call) for call in program.calls]
+
+
+def _useful(options: CompileOptions) -> Callable[[Call], int]:
+    return partial(useful_scratch_bytes, core=options.target.core, kernels=options.optimize.kernels)
 
 
 def plan_network_of(
     program: Program, options: CompileOptions, goal: Goal, arena_limit: int | None
 ) -> PlannedNetwork:
     """The plan of a prepared program with the target's scratch, and what is of use of the arena besides."""
-    core, kernels = options.target.core, options.optimize.kernels
     planned = _plan_with_spare(program, options, goal, arena_limit)
-    return with_spare_row_scratch(planned, lambda call: useful_scratch_bytes(call, core, kernels), core)
+    return with_spare_row_scratch(planned, _useful(options), options.target.core)
 
 
 def _plan_with_spare(
@@ -172,10 +175,7 @@ def _plan_with_spare(
     if has_all or goal is Goal.SRAM:
         return filled
     # Another placement may have room for all of it.
-    roomy = planned(
-        lambda call: useful_scratch_bytes(call, core, options.optimize.kernels),
-        options.plan_seconds * _ROOMY_SHARE,
-    )
+    roomy = planned(_useful(options), options.plan_seconds * _ROOMY_SHARE)
     names = [[call.name for call in one.program.calls] for one in (roomy, smallest)]
     if roomy.plan.arena_bytes > smallest.plan.arena_bytes or sorted(names[0]) != sorted(names[1]):
         return filled

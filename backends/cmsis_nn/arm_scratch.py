@@ -40,7 +40,9 @@ def arm_scratch(program: Program, plan: Plan, scratch: Sequence[int], core: Core
     for index, (call, planned) in enumerate(zip(program.calls, scratch, strict=True)):
         sizes = _wanted(call, planned, core)
         wanted = max(sizes)
-        offset = _free_offset(plan, index, call, wanted) if wanted else None
+        # What a region holds is in its scratch; that of a kernel is the kernel's either way.
+        over = None if isinstance(call, RowRegion) else index
+        offset = plan.free_offset(index, wanted, over=over) if wanted else None
         calls.append(CallScratch(plan.scratch_offsets[index], planned, offset, sizes))
         end = max(end, (offset or 0) + wanted)
     return ArmScratch(tuple(calls), _aligned(end, plan.alignment.arena))
@@ -62,19 +64,6 @@ def _more(call: Call, planned: int, core: Core | None) -> int:
     """What Arm's kernel asks for on `core` or (None) on any, where that is more than is planned; else 0."""
     need = max(arm_scratch_bytes(call, one) for one in (_ANY if core is None else (core,)))
     return need if need > planned else 0
-
-
-def _free_offset(plan: Plan, index: int, call: Call, size: int) -> int:
-    # What a region holds is in its scratch; that of a kernel is the kernel's either way.
-    own = None if isinstance(call, RowRegion) else index
-    offset = 0
-    for taken in plan.live_at(index):
-        if own is not None and taken.scratch_of == own:
-            continue
-        if taken.offset >= offset + size:
-            break
-        offset = max(offset, _aligned(taken.offset + taken.bytes, plan.alignment.scratch))
-    return offset
 
 
 def _aligned(value: int, alignment: int) -> int:

@@ -65,12 +65,20 @@ class CallScratch:
         return by_library(_declared(*self._arm), _declared(self.offset, self.size))
 
     @property
+    def planned(self) -> tuple[str, int]:
+        """Where it is with the bundled kernels, in C, and its bytes."""
+        return _place(self.offset), self.size
+
+    @property
     def _arm(self) -> tuple[int | None, int]:
         (wanted,) = self.arm_sizes
         return (self.arm_offset, wanted) if wanted else (self.offset, self.size)
 
 
 def _declared(offset: int | None, size: int) -> list[str]:
+    return [f"const cmsis_nn_context context = {{{_place(offset)}, {size}}};"]
+
+
+def _place(offset: int | None) -> str:
     # Where no scratch is needed its pointer must be NULL: some builds use any other.
-    place = "NULL" if offset is None else plus("arena", offset)
-    return [f"const cmsis_nn_context context = {{{place}, {size}}};"]
+    return "NULL" if offset is None else plus("arena", offset)

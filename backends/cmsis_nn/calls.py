@@ -108,9 +108,7 @@ class CallWriter:
             case InputRows():
                 raise ValueError(f"{call.name} is not within a region")
             case HeadFeatures() | HeadLogits() | HeadUncertainty() | ExitCheck():
-                place = "NULL" if scratch.offset is None else plus("arena", scratch.offset)
-                room = place, 0 if scratch.offset is None else scratch.size
-                return write_head_call(index, call, self.address, self._const, self._kernels, room)
+                return write_head_call(index, call, self.address, self._const, self._kernels, scratch.planned)
 
     def address(self, tensor: Tensor) -> str:
         """C expression of a tensor's first byte: in the arena, or a const array."""

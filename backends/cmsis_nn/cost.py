@@ -196,11 +196,11 @@ def stack_bytes(
     stack = _table("code_size.json")[core.name][kernels.value]["stack"]
     names = []
     for call, given in zip(calls, scratch, strict=True):
-        rooms = call.scratch if isinstance(call, RowRegion) else (given,)
-        own = call.calls if isinstance(call, RowRegion) else (call,)
-        room_of = {id(one): room for one, room in zip(own, rooms, strict=True)}
-        for one, region in _framed([call]):
-            room = room_of[id(one)]
+        region = call if isinstance(call, RowRegion) else None
+        inner = [(call, given)] if region is None else zip(region.calls, region.scratch, strict=True)
+        for one, room in inner:
+            if isinstance(one, InputRows):
+                continue
             name = type(one).__name__
             inside = f"{name}{IN_SCRATCH}"
             has_room = inside in stack and room >= useful_scratch_bytes(one, core, kernels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from qutec.backends.cmsis_nn.text import c_int
 from qutec.program import Add, AvgPool2D, Conv2D, DepthwiseConv2D, FullyConnected, MaxPool2D, Mul, Pair
@@ -15,8 +15,8 @@ def plus(base: str, offset: int) -> str:
     return f"{base} + {offset}" if offset else base
 
 
-def braces(values: Sequence[int]) -> str:
-    """An initializer."""
+def braces(values: Iterable[object]) -> str:
+    """An initializer of a struct or an array."""
     return "{" + ", ".join(map(str, values)) + "}"
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.expressions import braces
 from qutec.backends.cmsis_nn.head_features import (
-    braced,
     feature_kernel,
     feature_params,
     takes_scratch,
@@ -67,7 +67,7 @@ def _logits(index: int, call: HeadLogits, address: Address, const_data: ConstDat
         const_data.array(f"multiplier_{index}", call.multiplier),
     )
     sizes = (call.heads, call.classes, call.inputs, call.input_offset, call.limit, call.left_shift)
-    params = const_data.struct("qute_head_logits_params", f"head_params_{index}", braced((*sizes, *names)))
+    params = const_data.struct("qute_head_logits_params", f"head_params_{index}", braces((*sizes, *names)))
     source = address(call.input)
     if call.input_bits == 16:
         source = wide(source, 16, const=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import astuple, dataclass, replace
 from itertools import pairwise
 
@@ -10,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qutec.backends.cmsis_nn.const_data import ConstData
+from qutec.backends.cmsis_nn.expressions import braces
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
 from qutec.program import HeadFeatures
 
 __all__ = [
-    "braced",
     "feature_kernel",
     "feature_params",
     "feature_row_kernels",
@@ -198,11 +197,11 @@ def _relu_params(
     bias = const_data.array(f"bias_{stem}", _present(call.bias))
     fields = (
         _shared(stem, call, const_data.array(f"weights_{stem}", weights), const_data),
-        *(braced(astuple(axis)) for axis in axes),
+        *(braces(astuple(axis)) for axis in axes),
         call.bias_shift,
         bias,
     )
-    return const_data.struct("qute_head_relu_params", f"head_params_{stem}", braced(fields))
+    return const_data.struct("qute_head_relu_params", f"head_params_{stem}", braces(fields))
 
 
 def _sums_params(
@@ -214,18 +213,18 @@ def _sums_params(
     if kernel.endswith("s8x4"):
         most = max(_MAX_RUN // max(1, *(count for _, count in columns)), 1)
         classes = [part for whole in classes for part in whole.parts(outer.stride, most)]
-    rows = [braced((braced((c.first, c.count)), c.taps[0], len(c.taps))) for c in classes]
+    rows = [braces((braces((c.first, c.count)), c.taps[0], len(c.taps))) for c in classes]
     # An array of none is no C, and a map that no tap meets has no class.
-    rows = rows or [braced((braced((0, 0)), 0, 1))]
-    name = const_data.struct("qute_head_line_class", f"head_classes_{stem}", braced(rows), len(rows))
+    rows = rows or [braces((braces((0, 0)), 0, 1))]
+    name = const_data.struct("qute_head_line_class", f"head_classes_{stem}", braces(rows), len(rows))
     fields = (
         _shared(stem, call, const_data.array(f"weights_{stem}", call.weights), const_data),
-        *(braced((axis.taps, axis.stride, axis.input_step, axis.weight_step)) for axis in axes),
+        *(braces((axis.taps, axis.stride, axis.input_step, axis.weight_step)) for axis in axes),
         len(classes),
         name,
         _lines(f"head_columns_{stem}", columns, const_data),
     )
-    return const_data.struct("qute_head_sums_params", f"head_params_{stem}", braced(fields))
+    return const_data.struct("qute_head_sums_params", f"head_params_{stem}", braces(fields))
 
 
 def _sums_row_params(stem: str, call: HeadFeatures, const_data: ConstData) -> str:
@@ -254,23 +253,18 @@ def _sums_row_params(stem: str, call: HeadFeatures, const_data: ConstData) -> st
         const_data.array(f"row_classes_{stem}", class_of),
         const_data.array(f"weights_{stem}", weights.astype(np.int16)),
     )
-    return const_data.struct("qute_head_sums_row_params", f"head_params_{stem}", braced(fields))
+    return const_data.struct("qute_head_sums_row_params", f"head_params_{stem}", braces(fields))
 
 
 def _shared(stem: str, call: HeadFeatures, weights: str, const_data: ConstData) -> str:
     multiplier = const_data.array(f"multiplier_{stem}", call.multiplier)
-    return braced((call.heads, call.input_shape[3], call.input_offset, call.shift, weights, multiplier))
+    return braces((call.heads, call.input_shape[3], call.input_offset, call.shift, weights, multiplier))
 
 
 def _lines(stem: str, lines: list[tuple[int, int]], const_data: ConstData) -> str:
-    return const_data.struct("qute_head_lines", stem, braced(map(braced, lines)), len(lines))
+    return const_data.struct("qute_head_lines", stem, braces(map(braces, lines)), len(lines))
 
 
 def _present(bias: npt.NDArray[np.int16] | None) -> npt.NDArray[np.int16]:
     assert bias is not None
     return bias
-
-
-def braced(fields: Iterable[object]) -> str:
-    """An initialiser of a struct or an array."""
-    return f"{{{', '.join(map(str, fields))}}}"

@@ -139,3 +139,18 @@ class Plan:
         """The allocations that are live during a call, by offset."""
         live = (a for a in self.allocations if a.first_use <= call <= a.last_use)
         return tuple(sorted(live, key=lambda a: (a.offset, a.first_use, a.name)))
+
+    def free_offset(self, call: int, size: int, over: int | None) -> int:
+        """The lowest offset where `size` bytes of scratch belong to nobody while a call runs.
+
+        It may be beyond the arena. They may lie over the scratch of call `over`; None is no call.
+        """
+        offset = 0
+        for taken in self.live_at(call):
+            if over is not None and taken.scratch_of == over:
+                continue
+            if taken.offset >= offset + size:
+                break
+            end = max(offset, taken.offset + taken.bytes)
+            offset = -(-end // self.alignment.scratch) * self.alignment.scratch
+        return offset

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from qutec.planner.network import PlannedNetwork
-from qutec.planner.plan import Allocation, Plan, PlanError
+from qutec.planner.plan import Allocation, PlanError
 from qutec.planner.validate import validate_plan
 from qutec.program import Call, RowRegion
 from qutec.program.row_layout import row_layout
@@ -25,7 +25,10 @@ def with_spare_scratch(planned: PlannedNetwork, useful: Sequence[int], core: Cor
     scratch, offsets = list(planned.scratch), list(plan.scratch_offsets)
     grown: list[Allocation] = []
     for call, size in enumerate(useful):
-        if size > scratch[call] and (offset := _free(plan, call, size)) is not None:
+        if size <= scratch[call]:
+            continue
+        offset = plan.free_offset(call, size, over=call)
+        if offset + size <= plan.arena_bytes:
             scratch[call], offsets[call] = size, offset
             name = f"{planned.program.calls[call].name}.scratch"
             grown.append(Allocation(name, size, offset, call, call, call))
@@ -86,17 +89,3 @@ def _with_row_scratch(
     except PlanError:
         return None
     return replace(planned, program=program, scratch=scratch, plan=plan)
-
-
-def _free(plan: Plan, call: int, size: int) -> int | None:
-    """Where `size` bytes belong to nobody, or to the call's own scratch, while it runs; None for nowhere."""
-    alignment = plan.alignment.scratch
-    start = 0
-    for allocation in plan.live_at(call):
-        if allocation.scratch_of == call:
-            continue
-        if allocation.offset - start >= size:
-            return start
-        end = max(start, allocation.offset + allocation.bytes)
-        start = -(-end // alignment) * alignment
-    return start if plan.arena_bytes - start >= size else None

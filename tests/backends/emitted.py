@@ -31,6 +31,7 @@ from qutec.program import (
     StoredArray,
     Tensor,
 )
+from qutec.reference import run_program
 from qutec.targets import target
 from tests import random_calls
 
@@ -168,3 +169,14 @@ def emit(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return folder
+
+
+def expect_reference(
+    program: Program, inputs: Sequence[Sequence[Int8Array]], got: Sequence[tuple[Int8Array, ...]]
+) -> None:
+    """Every output of every sample has the bytes of the reference."""
+    for sample, outputs in zip(inputs, got, strict=True):
+        wanted = run_program(program, [values[None] for values in sample])
+        for call, mine, theirs in zip(program.calls, outputs, wanted, strict=True):
+            fields = {k: v for k, v in vars(call).items() if not hasattr(v, "dtype")}
+            np.testing.assert_array_equal(mine, theirs.reshape(-1), err_msg=str(fields))

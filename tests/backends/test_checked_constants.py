@@ -12,13 +12,13 @@ import pytest
 
 from qutec.backends.cmsis_nn import scratch_bytes
 from qutec.backends.cmsis_nn.checked_constants import can_scale
-from qutec.program import Conv2D, DepthwiseConv2D, Program, RowRegion
+from qutec.program import Conv2D, DepthwiseConv2D, Program
 from qutec.program.row_stages import row_stages
-from qutec.reference import run_program
 from qutec.simulate import build_image, run_many
 from qutec.targets import target
 from tests import random_calls
-from tests.backends.emitted import emit, program_of
+from tests.backends.emitted import emit, expect_reference
+from tests.backends.in_regions import in_regions, whole_maps
 from tests.random_calls import int8
 
 CORE = target("cortex-m4").core
@@ -48,13 +48,7 @@ def some_calls(seed: int) -> list[Conv2D | DepthwiseConv2D]:
 
 
 def by_rows(seed: int) -> Program:
-    program = program_of(some_calls(seed))
-    regions = tuple(
-        RowRegion(call.name, (call,), (scratch_bytes(call, CORE),), frozenset({call.output.buffer}))
-        for call in program.calls
-        if isinstance(call, Conv2D | DepthwiseConv2D)
-    )
-    return replace(program, calls=regions)
+    return in_regions(some_calls(seed), lambda call: scratch_bytes(call, CORE))
 
 
 @pytest.mark.emulated
@@ -66,10 +60,7 @@ def test_rows_give_the_bytes_of_the_reference(seed: int, tmp_path: Path) -> None
     rng = np.random.default_rng(seed)
     sample = [int8(rng, port.size) for port in program.inputs]
     image = build_image(emit(program, tmp_path, core="cortex-m4"), CORE, compiler="gcc")
-    (got,) = run_many(image, [sample])
-    whole = replace(program, calls=tuple(c.calls[0] for c in program.calls if isinstance(c, RowRegion)))
-    for mine, theirs in zip(got, run_program(whole, [values[None] for values in sample]), strict=True):
-        np.testing.assert_array_equal(mine, theirs.reshape(-1))
+    expect_reference(whole_maps(program), [sample], run_many(image, [sample]))
 
 
 def test_both_kinds_of_constants_are_among_them() -> None:

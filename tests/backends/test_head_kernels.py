@@ -15,12 +15,11 @@ from qutec.backends.cmsis_nn import KernelSet
 from qutec.backends.cmsis_nn.head_features import feature_kernel
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY, kernel_files, own_sources
 from qutec.program import Call, HeadFeatures, HeadLogits, HeadUncertainty, Int8Array, Program
-from qutec.reference import run_program
 from qutec.simulate import Compiler, build_host, build_image, run_many
 from qutec.simulate.toolchain import warning_flags
 from qutec.targets import target
 from tests import random_head_calls as calls
-from tests.backends.emitted import Operand, emit, program_of
+from tests.backends.emitted import Operand, emit, expect_reference, program_of
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -78,21 +77,13 @@ def program_and_inputs(seed: int, samples: int) -> tuple[Program, list[list[Int8
     return program, inputs
 
 
-def expect(program: Program, inputs: list[list[Int8Array]], got: list[tuple[Int8Array, ...]]) -> None:
-    for sample, outputs in zip(inputs, got, strict=True):
-        wanted = run_program(program, [values[None] for values in sample])
-        for call, mine, theirs in zip(program.calls, outputs, wanted, strict=True):
-            fields = {k: v for k, v in vars(call).items() if not hasattr(v, "dtype")}
-            np.testing.assert_array_equal(mine, theirs.reshape(-1), err_msg=str(fields))
-
-
 @needs_gcc
 @pytest.mark.parametrize("kernels", KernelSet)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_host_under_sanitizers(tmp_path: Path, seed: int, kernels: KernelSet) -> None:
     program, inputs = program_and_inputs(seed, 3)
     host = build_host(emit(program, tmp_path, kernels=kernels), sanitize=True, optimize="-O1")
-    expect(program, inputs, host.run_many(inputs))
+    expect_reference(program, inputs, host.run_many(inputs))
 
 
 @pytest.mark.emulated
@@ -107,7 +98,7 @@ def test_emulated_cores(tmp_path: Path, core: str, compiler: Compiler, optimize:
     program, inputs = program_and_inputs(4, 2)
     folder = emit(program, tmp_path, core=core)
     image = build_image(folder, target(core).core, compiler=compiler, optimize=optimize)
-    expect(program, inputs, run_many(image, inputs))
+    expect_reference(program, inputs, run_many(image, inputs))
 
 
 @pytest.mark.emulated
@@ -120,7 +111,7 @@ def test_a_core_with_helium(tmp_path: Path, optimize: str) -> None:
         program, inputs = program_and_inputs(seed, 2)
         folder = emit(program, tmp_path / str(seed), core="cortex-m55")
         image = build_image(folder, target("cortex-m55").core, compiler="gcc", optimize=optimize)
-        expect(program, inputs, run_many(image, inputs, sram_bytes=None, emulator="qemu"))
+        expect_reference(program, inputs, run_many(image, inputs, sram_bytes=None, emulator="qemu"))
 
 
 @needs_gcc
@@ -130,7 +121,7 @@ def test_heads_link_next_to_arms_library(tmp_path: Path) -> None:
         pytest.skip("CMSIS_NN_PATH is not set")
     program, inputs = program_and_inputs(5, 1)
     host = build_host(emit(program, tmp_path), cmsis_nn=Path(root), optimize="-O1")
-    expect(program, inputs, host.run_many(inputs))
+    expect_reference(program, inputs, host.run_many(inputs))
 
 
 def test_own_kernels_are_those_that_cmsis_nn_lacks() -> None:

@@ -13,12 +13,11 @@ import pytest
 from qutec.backends.cmsis_nn.head_features import feature_row_kernels
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
 from qutec.program import HeadFeatures, Int8Array, Program, RowRegion
-from qutec.program.row_stages import row_stages
-from qutec.reference import run_program
 from qutec.simulate import build_host, build_image, run_many
 from qutec.targets import target
 from tests import random_head_calls as calls
-from tests.backends.emitted import emit, program_of
+from tests.backends.emitted import emit, expect_reference
+from tests.backends.in_regions import in_regions, whole_maps
 from tests.random_calls import int8
 
 SAMPLES = 2
@@ -43,13 +42,7 @@ def in_rows(seed: int) -> Program:
     made = [calls.head_features(rng, relu=relu, **shape) for relu in (False, True) for shape in SHAPES]  # type: ignore[arg-type]
     made += [calls.head_features(rng, relu=bool(k % 2)) for k in range(16)]
     made.append(huge_sums(rng))
-    program = program_of([call for call in made if row_stages((call,)) is not None])
-    regions = [
-        RowRegion(call.name, (call,), (0,), frozenset({call.output.buffer}))
-        for call in program.calls
-        if isinstance(call, HeadFeatures)
-    ]
-    return replace(program, calls=tuple(regions))
+    return in_regions(made, lambda _call: 0)
 
 
 def huge_sums(rng: np.random.Generator) -> HeadFeatures:
@@ -69,22 +62,13 @@ def inputs_of(program: Program, seed: int) -> list[list[Int8Array]]:
     return [[int8(rng, port.size) for port in program.inputs] for _ in range(SAMPLES)]
 
 
-def expect(program: Program, inputs: list[list[Int8Array]], got: list[tuple[Int8Array, ...]]) -> None:
-    whole = replace(program, calls=tuple(c.calls[0] for c in program.calls if isinstance(c, RowRegion)))
-    for sample, outputs in zip(inputs, got, strict=True):
-        wanted = run_program(whole, [values[None] for values in sample])
-        for call, mine, theirs in zip(whole.calls, outputs, wanted, strict=True):
-            fields = {k: v for k, v in vars(call).items() if not hasattr(v, "dtype")}
-            np.testing.assert_array_equal(mine, theirs.reshape(-1), err_msg=str(fields))
-
-
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_host_under_sanitizers(tmp_path: Path, seed: int) -> None:
     program = in_rows(seed)
     inputs = inputs_of(program, seed)
     host = build_host(emit(program, tmp_path), sanitize=True, optimize="-O1")
-    expect(program, inputs, host.run_many(inputs))
+    expect_reference(whole_maps(program), inputs, host.run_many(inputs))
 
 
 @pytest.mark.emulated
@@ -102,7 +86,7 @@ def test_emulated_cores(tmp_path: Path, core: str, optimize: str) -> None:
     image = build_image(
         emit(program, tmp_path, core=core), target(core).core, compiler="gcc", optimize=optimize
     )
-    expect(program, inputs, run_many(image, inputs))
+    expect_reference(whole_maps(program), inputs, run_many(image, inputs))
 
 
 def test_the_calls_of_these_tests_take_every_kernel() -> None:

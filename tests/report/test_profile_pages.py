@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -16,14 +15,15 @@ import qutec
 from qutec.backends.onnxruntime import profile_models
 from qutec.report.profile_html import report_html
 from tests.onnxruntime_backend.oracle import DIGITS, images
+from tests.report.browser import find_browser
 
 
 def browser() -> str:
     """A Chromium, or skip."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no chromium is installed")
+    path = find_browser()
+    if path is None:
+        pytest.skip("no chromium is installed")
+    return path
 
 
 def in_browser(page: Path, folder: Path, *options: str) -> str:
