@@ -41,83 +41,73 @@ QUTE_NOINLINE void fill_tile(const tile_line *lines,
     }
 }
 
-/* Adds max(0, .) of `count` > 0 outputs of one head to the sums of a block of channels. */
-QUTE_NOINLINE void add_head(
-    const tile_column *tile, int32_t count, const int8_t *weights, const int16_t *bias, int32_t bias_shift, int32_t *sums)
+/* The last column of the window whose sum is in `ends`. */
+#define END_WINDOW(ends)                                                                                               \
+    "ldrd r1, r2, [r0], #32\n\t"                                                                                       \
+    "smlad " ends ", r1, r7, " ends "\n\t"                                                                             \
+    "smlatt " ends ", r2, r9, " ends "\n\t" ADD_POSITIVE(ends)
+
+/* The same column as the middle one of the next window, whose sum is in `next`, and the first one of that behind it. */
+#define GO_ON(next, behind)                                                                                            \
+    "smlad " next ", r1, r6, " next "\n\t"                                                                             \
+    "smlad " next ", r2, r8, " next "\n\t"                                                                             \
+    "smlad " behind ", r1, r5, r10\n\t"
+
+/* Adds max(0, .) of all outputs to the sums of a block of channels. r1-r2 are pairs of a column, r3-r4 sums of two windows. */
+QUTE_NOINLINE void add_heads(const head_block *block, const int8_t *weights)
 {
-    int32_t *const end = sums + LANES;
-    const pixel_pairs *channel = tile->channels;
-    QUTE_ROLLED
-    do {
-        const channel_weights w = weights_of(weights);
-        const int32_t start = qute_shift_left(*bias++, bias_shift);
-        const pixel_pairs *pixels = channel++;
-        int32_t left = count;
-        int32_t total = *sums;
-        pixel_pairs here = *pixels;
-        int32_t even = qute_smlad(here.first, w.outer[0], start);
-        int32_t odd;
-        here = *(pixels += LANES);
-        even = qute_smlad(here.first, w.outer[1], even);
-        even = qute_smlad(here.second, w.middle_01, even);
-        odd = qute_smlad(here.first, w.outer[0], start);
-        QUTE_ROLLED
-        do {
-            here = *(pixels += LANES);
-            even = qute_smlad(here.first, w.outer[2], even);
-            even = qute_smlatt(here.second, w.middle_2, even);
-            total += qute_positive(even);
-            if (--left == 0) {
-                break;
-            }
-            odd = qute_smlad(here.first, w.outer[1], odd);
-            odd = qute_smlad(here.second, w.middle_01, odd);
-            even = qute_smlad(here.first, w.outer[0], start);
-            here = *(pixels += LANES);
-            odd = qute_smlad(here.first, w.outer[2], odd);
-            odd = qute_smlatt(here.second, w.middle_2, odd);
-            total += qute_positive(odd);
-            even = qute_smlad(here.first, w.outer[1], even);
-            even = qute_smlad(here.second, w.middle_01, even);
-            odd = qute_smlad(here.first, w.outer[0], start);
-        } while (--left != 0);
-        *sums++ = total;
-        weights += KERNEL * KERNEL;
-    } while (sums != end);
+    BLOCK_OPERANDS(block, weights);
+    __asm__ volatile(FOR_CHANNELS("")
+                     "ldr r1, [r0], #32\n\t"
+                     "smlad r3, r1, r5, r10\n\t"
+                     "ldrd r1, r2, [r0], #32\n\t"
+                     "add r12, r12, r0\n\t"
+                     "smlad r3, r1, r6, r3\n\t"
+                     "smlad r3, r2, r8, r3\n\t"
+                     "smlad r4, r1, r5, r10\n"
+                     "2:\n\t"
+                     END_WINDOW("r3")
+                     "cmp r0, r12\n\t"
+                     "beq 3f\n\t"
+                     GO_ON("r4", "r3") END_WINDOW("r4") GO_ON("r3", "r4")
+                     "cmp r0, r12\n\t"
+                     "bne 2b\n"
+                     "3:\n\t" NEXT_CHANNEL
+                     : BLOCK_OUTPUTS
+                     :
+                     : BLOCK_CLOBBERS);
+}
+
+/* A tile of all channels. */
+QUTE_NOINLINE void add_tile(
+    const qute_head_relu_params *params, const tile_line *lines, uint32_t none, int32_t out_x, int32_t outputs, int32_t *sums)
+{
+    const int32_t channels = params->features.channels;
+    const int32_t x = out_x - params->inner.padding;
+    const qute_taps places = qute_valid_taps(x, outputs + KERNEL - 1, 1, params->inner.size);
+    const int32_t at = (x + places.begin) * params->inner.input_step;
+    const uint32_t offset = qute_pair(params->features.input_offset);
+    tile_column tile[PLACES + KERNEL - 1];
+    const tile_column *const end = tile + outputs + KERNEL - 1;
+    head_block block = block_of(params, tile, outputs, params->features.heads, sums);
+    for (int32_t next = 0; next < channels; next += LANES) {
+        const int32_t channel = qute_block(next, channels);
+        fill_tile(lines, at + channel, places.begin, places.end - places.begin, none, offset, tile, end);
+        block.bias = params->bias + channel;
+        add_heads(&block, params->features.weights + channel * KERNEL * KERNEL);
+        block.sums += params->features.heads * LANES;
+        block.sums_end += params->features.heads * LANES;
+    }
 }
 
 void qute_head_relu_3x3_row_s8x4(
     const qute_head_relu_params *params, const int8_t *rows, int32_t count, int32_t above, int32_t *sums)
 {
-    const int32_t channels = params->features.channels;
-    const int32_t step = params->inner.input_step;
     const uint32_t none = outside_of(params);
     tile_line lines[KERNEL];
     find_lines(params, rows, above, above + count, &none, lines, KERNEL);
-    for (int32_t next = 0; next < channels; next += LANES) {
-        const int32_t channel = qute_block(next, channels);
-        for (int32_t out_x = 0; out_x < params->inner.outputs; out_x += PLACES) {
-            const int32_t outputs = qute_smaller(params->inner.outputs - out_x, PLACES);
-            const int32_t x = out_x - params->inner.padding;
-            const qute_taps places = qute_valid_taps(x, outputs + KERNEL - 1, 1, params->inner.size);
-            const int8_t *weights = params->features.weights + channel * KERNEL * KERNEL;
-            const int16_t *bias = params->bias + channel;
-            tile_column tile[PLACES + KERNEL - 1];
-            fill_tile(lines,
-                      (x + places.begin) * step + channel,
-                      places.begin,
-                      places.end - places.begin,
-                      none,
-                      qute_pair(params->features.input_offset),
-                      tile,
-                      tile + outputs + KERNEL - 1);
-            for (int32_t k = 0; k < params->features.heads; k++) {
-                add_head(tile, outputs, weights, bias, params->bias_shift, sums + k * LANES);
-                weights += channels * KERNEL * KERNEL;
-                bias += channels;
-            }
-        }
-        sums += params->features.heads * LANES;
+    for (int32_t out_x = 0; out_x < params->inner.outputs; out_x += PLACES) {
+        add_tile(params, lines, none, out_x, qute_smaller(params->inner.outputs - out_x, PLACES), sums);
     }
 }
 

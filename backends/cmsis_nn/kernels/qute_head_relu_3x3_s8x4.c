@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "qute_intrinsics.h"
 
-/* Without optimisation there are not enough registers. */
-#if QUTE_DSP && defined(__OPTIMIZE__)
+#if QUTE_DSP
 
 #include "qute_head_features.h"
 #include "qute_head_relu_3x3.h"
@@ -43,71 +42,57 @@ QUTE_NOINLINE void fill_tile(const tile_line *lines,
 /* What one column of the window adds to the output of the upper line, and to that of the lower; `m` is the half of the
  * middle line's weights. The first column has the bias for its sum. */
 #define ADD_UPPER(outer, middle, m, sum)                                                                               \
-    "smlad %[upper], %[first], %[" outer "], %[" sum "]\n\t"                                                           \
-    "smlab" m " %[upper], %[second], %[" middle "], %[upper]\n\t"
+    "smlad r3, r1, " outer ", " sum "\n\t"                                                                             \
+    "smlab" m " r3, r2, " middle ", r3\n\t"
 #define ADD_LOWER(outer, middle, m, sum)                                                                               \
-    "smlat" m " %[lower], %[first], %[" middle "], %[" sum "]\n\t"                                                     \
-    "smlad %[lower], %[second], %[" outer "], %[lower]\n\t"
-#define NEXT_COLUMN "ldrd %[first], %[second], [%[at]], %[pitch]\n\t"
-#define LAST_COLUMN "ldrd %[first], %[second], [%[at], %[pitch]]\n\t"
-#define ADD_POSITIVE(sum)                                                                                              \
-    "usat %[" sum "], #31, %[" sum "]\n\t"                                                                             \
-    "add %[total], %[total], %[" sum "]\n\t"
+    "smlat" m " r4, r1, " middle ", " sum "\n\t"                                                                       \
+    "smlad r4, r2, " outer ", r4\n\t"
+#define NEXT_COLUMN "ldrd r1, r2, [r0], #32\n\t"
+#define LAST_COLUMN "ldrd r1, r2, [r0, #32]\n\t"
 
-#define WEIGHTS                                                                                                        \
-    [o0] "r"(w.outer[0]), [o1] "r"(w.outer[1]), [o2] "r"(w.outer[2]), [m01] "r"(w.middle_01), [m2] "r"(w.middle_2),    \
-        [start] "r"(start), [pitch] "i"(sizeof(tile_column))
+#define ADD_TWO_LINES                                                                                                  \
+    ADD_UPPER("r6", "r8", "t", "r10") ADD_LOWER("r6", "r8", "t", "r10")                                                \
+    NEXT_COLUMN ADD_UPPER("r5", "r8", "b", "r3") ADD_LOWER("r5", "r8", "b", "r4")                                      \
+    LAST_COLUMN ADD_UPPER("r7", "r9", "t", "r3") ADD_LOWER("r7", "r9", "t", "r4")                                      \
+    ADD_POSITIVE("r3") ADD_POSITIVE("r4")
 
-/* Adds max(0, .) of `count` > 0 places of one or two lines of outputs of one head to the sums of a block of channels. In
- * assembly, because compilers that schedule this themselves run out of registers. A window begins with its middle column,
- * which is the last one of the window before it and still in registers. */
-QUTE_NOINLINE void add_head(const tile_column *tile,
-                            int32_t count,
-                            int32_t lines,
-                            const int8_t *weights,
-                            const int16_t *bias,
-                            int32_t bias_shift,
-                            int32_t *sums)
+/* Where the loop over the columns begins: for one line, or for two with an even or an odd number of columns (of 32 bytes). */
+#define ENTRY                                                                                                          \
+    ".p2align 2\n\t"                                                                                                   \
+    "adr.w r0, 2f\n\t"                                                                                                \
+    "tst r6, #32\n\t"                                                                                                 \
+    "it ne\n\t"                                                                                                       \
+    "adrne.w r0, 3f\n\t"                                                                                              \
+    "cmp r7, #1\n\t"                                                                                                  \
+    "it eq\n\t"                                                                                                       \
+    "adreq.w r0, 4f\n\t"                                                                                              \
+    "orr r7, r0, #1\n\t"
+
+/* Adds max(0, .) of all places of one or two lines of outputs to the sums of a block of channels. r1-r2 are pairs of a column, r3-r4 sums of the two lines. A window begins with its middle column, which is the last one of the
+ * window before it and still in registers. */
+QUTE_NOINLINE void add_heads(const head_block *block, const int8_t *weights)
 {
-    const pixel_pairs *pixels = tile->channels;
-    const int16_t *const bias_end = bias + LANES;
-    QUTE_ROLLED
-    do {
-        const channel_weights w = weights_of(weights);
-        const int32_t start = qute_shift_left(*bias++, bias_shift);
-        const pixel_pairs *at = pixels++;
-        const pixel_pairs *const end = at + count * LANES;
-        uint32_t first = at[LANES].first;
-        uint32_t second = at[LANES].second;
-        int32_t total = *sums;
-        int32_t upper;
-        int32_t lower;
-        if (lines == 1) {
-            do {
-                __asm__ volatile(ADD_UPPER("o1", "m01", "t", "start")
-                                 NEXT_COLUMN ADD_UPPER("o0", "m01", "b", "upper")
-                                 LAST_COLUMN ADD_UPPER("o2", "m2", "t", "upper")
-                                 ADD_POSITIVE("upper")
-                                 : [at] "+&r"(at), [total] "+&r"(total), [first] "+&r"(first), [second] "+&r"(second),
-                                   [upper] "=&r"(upper)
-                                 : WEIGHTS
-                                 : "memory");
-            } while (at != end);
-        } else {
-            do {
-                __asm__ volatile(ADD_UPPER("o1", "m01", "t", "start") ADD_LOWER("o1", "m01", "t", "start")
-                                 NEXT_COLUMN ADD_UPPER("o0", "m01", "b", "upper") ADD_LOWER("o0", "m01", "b", "lower")
-                                 LAST_COLUMN ADD_UPPER("o2", "m2", "t", "upper") ADD_LOWER("o2", "m2", "t", "lower")
-                                 ADD_POSITIVE("upper") ADD_POSITIVE("lower")
-                                 : [at] "+&r"(at), [total] "+&r"(total), [first] "+&r"(first), [second] "+&r"(second),
-                                   [upper] "=&r"(upper), [lower] "=&r"(lower)
-                                 : WEIGHTS
-                                 : "memory");
-            } while (at != end);
-        }
-        *sums++ = total;
-        weights += KERNEL * KERNEL;
-    } while (bias != bias_end);
+    BLOCK_OPERANDS(block, weights);
+    __asm__ volatile(FOR_CHANNELS(ENTRY)
+                     "ldrd r1, r2, [r0, #32]\n\t"
+                     "add r12, r12, r0\n\t"
+                     "ldr pc, [sp, #" BLOCK_LINES "]\n"
+                     "4:\n\t"
+                     ADD_UPPER("r6", "r8", "t", "r10")
+                     NEXT_COLUMN ADD_UPPER("r5", "r8", "b", "r3")
+                     LAST_COLUMN ADD_UPPER("r7", "r9", "t", "r3")
+                     ADD_POSITIVE("r3")
+                     "cmp r0, r12\n\t"
+                     "bne 4b\n\t"
+                     "b 5f\n"
+                     "2:\n\t" ADD_TWO_LINES
+                     "3:\n\t" ADD_TWO_LINES
+                     "cmp r0, r12\n\t"
+                     "bne 2b\n"
+                     "5:\n\t" NEXT_CHANNEL
+                     : BLOCK_OUTPUTS
+                     :
+                     : BLOCK_CLOBBERS);
 }
 
 /* The features of a block of channels for `heads` heads from `head` on, with a tile for `places` outputs. */
@@ -123,21 +108,22 @@ QUTE_NOINLINE void features_of_block(const qute_head_relu_params *params,
     const int32_t channels = params->features.channels;
     const int32_t step = params->inner.input_step;
     const uint32_t none = outside_of(params);
+    int32_t index = head * channels + channel;
     int32_t sums[MAX_HEADS * LANES];
-    int32_t lines;
+    int32_t out_y = 0;
     qute_clear(sums, heads * LANES);
-    for (int32_t out_y = 0; out_y < params->outer.outputs; out_y += lines) {
+    do {
         const int32_t y = out_y - params->outer.padding;
         const qute_taps met = qute_valid_taps(y, LINES, 1, params->outer.size);
+        const int32_t lines = qute_smaller(params->outer.outputs - out_y, 2);
         tile_line rows[LINES];
-        lines = qute_smaller(params->outer.outputs - out_y, 2);
+        int32_t out_x = 0;
         find_lines(params, input + (y + met.begin) * params->outer.input_step, met.begin, met.end, &none, rows, LINES);
-        for (int32_t out_x = 0; out_x < params->inner.outputs; out_x += places) {
+        do {
             const int32_t count = qute_smaller(params->inner.outputs - out_x, places);
             const int32_t x = out_x - params->inner.padding;
             const qute_taps inside = qute_valid_taps(x, count + KERNEL - 1, 1, params->inner.size);
-            const int8_t *weights = params->features.weights + (head * channels + channel) * KERNEL * KERNEL;
-            const int16_t *bias = params->bias + head * channels + channel;
+            head_block block = block_of(params, tile, count, heads, sums);
             fill_tile(rows,
                       (x + inside.begin) * step + channel,
                       inside.begin,
@@ -145,16 +131,16 @@ QUTE_NOINLINE void features_of_block(const qute_head_relu_params *params,
                       qute_pair(params->features.input_offset),
                       tile,
                       tile + count + KERNEL - 1);
-            for (int32_t k = 0; k < heads; k++) {
-                add_head(tile, count, lines, weights, bias, params->bias_shift, sums + k * LANES);
-                weights += channels * KERNEL * KERNEL;
-                bias += channels;
-            }
-        }
-    }
+            block.bias = params->bias + index;
+            block.lines = lines;
+            add_heads(&block, params->features.weights + index * KERNEL * KERNEL);
+            out_x += places;
+        } while (out_x < params->inner.outputs);
+        out_y += lines;
+    } while (out_y < params->outer.outputs);
     for (int32_t k = 0; k < heads; k++) {
-        const int32_t index = (head + k) * channels + channel;
         qute_store_features(&params->features, sums + k * LANES, LANES, index, 1, output);
+        index += channels;
     }
 }
 
