@@ -17,7 +17,7 @@ from typing import Any
 
 from qutec.backends.cmsis_nn.kernel_index import kernel_files
 from qutec.backends.cmsis_nn.kernel_set import KernelSet
-from qutec.backends.cmsis_nn.scratch import useful_scratch_bytes
+from qutec.backends.cmsis_nn.scratch import STACK_COLUMN_BYTES, useful_scratch_bytes
 from qutec.program import Call, InputRows, RowRegion
 from qutec.targets import Core
 
@@ -60,9 +60,9 @@ _ROW_KERNELS = {
     "qute_head_sums_row_s8x4.c": 372,
 }
 """Kernels that take in rows, which no call outside of a region needs, so that the table lacks them."""
-_REGION_STACK_BYTES = 160
-_MAP_STACK_BYTES = 24
-"""Frame of a region's function, and what it holds of each map."""
+_REGION_STACK_BYTES = 120
+_LAYER_STACK_BYTES = 16
+"""Frame of a region's function, and what it holds of each layer."""
 
 
 def _kernel_calls(calls: Sequence[Call]) -> list[Call]:
@@ -81,7 +81,7 @@ def _framed(calls: Sequence[Call]) -> list[tuple[Call, RowRegion | None]]:
 
 
 def _frame(region: RowRegion | None) -> int:
-    return 0 if region is None else _REGION_STACK_BYTES + _MAP_STACK_BYTES * (len(region.calls) + 1)
+    return 0 if region is None else _REGION_STACK_BYTES + _LAYER_STACK_BYTES * len(region.calls)
 
 
 def _region_code(region: RowRegion) -> int:
@@ -191,7 +191,8 @@ def stack_bytes(
 ) -> int:
     """Deepest stack of one inference, gcc's or zig's, with a margin, rounded up to 16 bytes.
 
-    `scratch[i]` is what call i has in the arena: a kernel without room there puts its columns on the stack.
+    `scratch[i]` is what call i has in the arena: a kernel without room there puts its columns on the stack,
+    if they are few.
     """
     stack = _table("code_size.json")[core.name][kernels.value]["stack"]
     names = []
@@ -203,8 +204,9 @@ def stack_bytes(
                 continue
             name = type(one).__name__
             inside = f"{name}{IN_SCRATCH}"
-            has_room = inside in stack and room >= useful_scratch_bytes(one, core, kernels)
-            names.append((inside if has_room else name, region))
+            useful = useful_scratch_bytes(one, core, kernels)
+            off_stack = inside in stack and (room >= useful or useful > STACK_COLUMN_BYTES)
+            names.append((inside if off_stack else name, region))
     return _stack(names, stack)
 
 

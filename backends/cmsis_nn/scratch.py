@@ -27,7 +27,7 @@ from qutec.program import (
 from qutec.program.row_layout import row_layout
 from qutec.targets import Core
 
-__all__ = ["arm_scratch_bytes", "scratch_bytes", "useful_scratch_bytes"]
+__all__ = ["STACK_COLUMN_BYTES", "arm_scratch_bytes", "scratch_bytes", "useful_scratch_bytes"]
 
 _MVE_CHANNEL_BLOCK = 124
 """Channels that Arm's depthwise kernel for Helium gathers at a time, whatever the number there is."""
@@ -35,8 +35,8 @@ _HELIUM_PIXELS = 3
 """Output pixels that the bundled convolution for Helium computes side by side."""
 _DSP_PIXELS = 5
 """The same for cores with DSP instructions, where there is scratch for it."""
-_DSP_STACK_COLUMNS = 640
-"""Bytes of columns that it has on the stack where there is none."""
+STACK_COLUMN_BYTES = 640
+"""Bytes of columns that it has on the stack where there is none; more are not put there."""
 _WIDENED_VALUES = 256
 """Of the input of a dense layer, those that are worth scratch: the rest is widened for every three rows."""
 _TAPS_ON_STACK = 9
@@ -195,7 +195,7 @@ def _five_columns(call: Conv2D) -> int:
     depth = int(height * width * channels)
     length = _round_up(depth, 4)
     five = 2 * _DSP_PIXELS * length + (length if length != depth else 0)
-    is_short = five <= _DSP_STACK_COLUMNS
+    is_short = five <= STACK_COLUMN_BYTES
     is_strip = width == 3 and call.stride[1] == 1 and call.dilation[1] == 1 and channels % 4 == 0
     is_grouped = channels != call.input_shape[3]
     return 0 if is_grouped or (is_strip and not is_short) else five

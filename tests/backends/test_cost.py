@@ -25,6 +25,8 @@ from tests.end_to_end.compiled import require
 
 NAMES = ("digits", "mlperf_resnet8_ic_b1", "trecx_kws_dscnn_ev_b1")
 CODE_ERROR = 0.05
+STACK_EXCESS = 1.6
+"""How far the estimate may be above what is measured: a kernel needs less for most shapes than for its deepest."""
 CORES = {target(name).core.name: target(name).core for name in target_names()}
 
 
@@ -57,7 +59,7 @@ def test_estimate_of_code_is_near_what_is_linked(optimize: str, name: str, core:
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
 @pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4"])
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("optimize", ["speed", "flash"])
+@pytest.mark.parametrize("optimize", ["speed", "sram", "flash"])
 def test_estimate_of_stack_is_not_exceeded(
     optimize: str, name: str, core: str, compiler: Compiler, tmp_path: Path
 ) -> None:
@@ -66,7 +68,7 @@ def test_estimate_of_stack_is_not_exceeded(
     image = build_image(build.save(tmp_path / "net"), build.target.core, compiler=compiler)
     inputs = [np.zeros(port.size, np.int8) for port in build.program.inputs]
     measured = run_image(image, inputs, sram_bytes=None, count=False).stack_bytes
-    assert measured <= build.report.stack_estimate_bytes
+    assert measured <= build.report.stack_estimate_bytes <= STACK_EXCESS * measured
 
 
 def _cost(program: Program, core: Core, kernels: KernelSet) -> CodeCost:
