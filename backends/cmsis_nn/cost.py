@@ -61,7 +61,7 @@ _ROW_KERNELS = {
 }
 """Kernels that take in rows, which no call outside of a region needs, so that the table lacks them."""
 _REGION_STACK_BYTES = 120
-_LAYER_STACK_BYTES = 16
+_LAYER_STACK_BYTES = 18
 """Frame of a region's function, and what it holds of each layer."""
 
 

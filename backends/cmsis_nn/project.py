@@ -22,7 +22,7 @@ from qutec.backends.cmsis_nn.result_api import exit_lines, result_api
 from qutec.backends.cmsis_nn.row_calls import progress_parameter
 from qutec.backends.cmsis_nn.text import array_rows, c_float, c_string, comment
 from qutec.planner import Plan
-from qutec.program import Call, ExitCheck, Int8Array, Port, Program
+from qutec.program import Call, ExitCheck, Int8Array, Port, Program, RowRegion
 from qutec.targets import Core
 
 __all__ = [
@@ -315,10 +315,11 @@ def _function_name(index: int, kind: str) -> str:
 
 
 def _layer_function(index: int, call: Call, body: str) -> str:
-    parameters = ["int8_t *arena", *progress_parameter(call)]
+    name, parameters = _function_name(index, type(call).__name__), ["int8_t *arena", *progress_parameter(call)]
+    storage = "QUTE_OWN_FRAME static" if isinstance(call, RowRegion) else "static"
     lines = [
         f"/* {comment(call.name)} */",
-        f"static arm_cmsis_nn_status {_function_name(index, type(call).__name__)}({', '.join(parameters)})",
+        f"{storage} arm_cmsis_nn_status {name}({', '.join(parameters)})",
         "{",
         *(f"    {line}" for line in body.splitlines()),
         "}",

@@ -9,6 +9,13 @@
 
 #include "qute_kernels.h"
 
+/* A function that is not inlined: what a region holds of its rows would lie on the stack of every layer of the network. */
+#if defined(__GNUC__) || defined(__clang__) || defined(__ARMCC_VERSION)
+#define QUTE_OWN_FRAME __attribute__((noinline))
+#else
+#define QUTE_OWN_FRAME
+#endif
+
 typedef struct
 {
     int8_t *memory;
