@@ -315,7 +315,8 @@ def _function_name(index: int, kind: str) -> str:
 
 
 def _layer_function(index: int, call: Call, body: str) -> str:
-    name, parameters = _function_name(index, type(call).__name__), ["int8_t *arena", *progress_parameter(call)]
+    name = _function_name(index, type(call).__name__)
+    parameters = ["int8_t *arena", *progress_parameter(call)]
     storage = "QUTE_OWN_FRAME static" if isinstance(call, RowRegion) else "static"
     lines = [
         f"/* {comment(call.name)} */",

@@ -26,7 +26,7 @@ from tests.end_to_end.compiled import require
 NAMES = ("digits", "mlperf_resnet8_ic_b1", "trecx_kws_dscnn_ev_b1")
 CODE_ERROR = 0.05
 STACK_EXCESS = 1.6
-"""How far the estimate may be above what is measured: a kernel needs less for most shapes than for its deepest."""
+"""How far the estimate may be above what is measured: most shapes need less than a kernel's deepest way."""
 CORES = {target(name).core.name: target(name).core for name in target_names()}
 
 
