@@ -52,7 +52,7 @@ _ROW_KERNELS = {
     "qute_average_row_s8.c": 236,
     "qute_head_end_s8.c": 98,
     "qute_head_end_s8x4.c": 152,
-    "qute_head_relu_3x3_row_s8x4.c": 1012,
+    "qute_head_relu_3x3_row_s8x4.c": 984,
     "qute_head_relu_row_s8.c": 700,
     "qute_head_relu_row_s8x4.c": 700,
     "qute_move_up_s8.c": 136,
