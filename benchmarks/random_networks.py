@@ -49,8 +49,8 @@ _CORES = ("cortex-m4", "cortex-m0plus", "cortex-m3", "cortex-m7")
 _EXITS = ("all", "final", "ensemble")
 _SAMPLES = 48
 _MAX_ERROR = 0.3
-"""Mean distance from the float model, in standard deviations of its answers: a wrong layer makes it about one. Means over
-noise have next to no spread and reach 0.16, most networks stay below 0.05."""
+"""Mean distance from the float model, in standard deviations of its answers: about one if a layer is wrong.
+Means over noise have next to no spread and reach 0.16; most networks stay below 0.05."""
 _WRONG = (EmulationError, PlanError, VerificationError)
 
 
