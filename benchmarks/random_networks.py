@@ -49,7 +49,7 @@ _CORES = ("cortex-m4", "cortex-m0plus", "cortex-m3", "cortex-m7")
 _EXITS = ("all", "final", "ensemble")
 _SAMPLES = 48
 _MAX_ERROR = 0.3
-"""Mean distance from the float model, in standard deviations of its answers, and besides a step of the output.
+"""Mean distance from the float model, in standard deviations of its answers, besides a step of the output.
 
 About one if a layer is wrong. Means over noise have no spread and reach 0.16; most networks stay below 0.05.
 """
