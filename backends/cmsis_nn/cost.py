@@ -55,7 +55,7 @@ _ROW_KERNELS = {
     "qute_head_relu_3x3_row_s8x4.c": 984,
     "qute_head_relu_row_s8.c": 700,
     "qute_head_relu_row_s8x4.c": 700,
-    "qute_move_up_s8.c": 136,
+    "qute_move_up_s8.c": 200,
     "qute_head_sums_row_s8.c": 344,
     "qute_head_sums_row_s8x4.c": 372,
 }
