@@ -21,6 +21,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from benchmarks._networks import shared_folder
 from benchmarks._tables import plain_table
 from qutec.backends.cmsis_nn import prepare, scratch_bytes

@@ -22,6 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 from benchmarks._tables import plain_table
 from tests.planner.comparison import COMPARISONS, Comparison
 

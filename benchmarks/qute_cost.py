@@ -22,6 +22,9 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import qutec
 from benchmarks._measure import Measurement, Tools, find_tools, measure
 from benchmarks._networks import noise
