@@ -7,6 +7,7 @@ reference network. Weights keep activations near one, so that int8 has something
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -83,10 +84,13 @@ class _Builder:
     def _chance(self, probability: float) -> bool:
         return bool(self._random.random() < probability)
 
-    def _array(self, *shape: int, scale: float) -> str:
+    def _stored(self, array: npt.ArrayLike) -> str:
         name = f"a{len(self._arrays)}"
-        self._arrays[name] = (self._random.standard_normal(shape) * scale).astype(np.float32)
+        self._arrays[name] = np.asarray(array, np.float32)
         return name
+
+    def _array(self, *shape: int, scale: float) -> str:
+        return self._stored(self._random.standard_normal(shape) * scale)
 
     def _node(self, kind: str, inputs: list[str], **attributes: object) -> str:
         name = f"{kind.lower()}_{len(self._nodes)}"
@@ -95,12 +99,8 @@ class _Builder:
 
     def _layer(self, source: _Map) -> _Map:
         match str(self._random.choice(_KINDS)):
-            case "convolution":
-                return self._window(source, "convolution")
-            case "depthwise":
-                return self._window(source, "depthwise")
-            case "pool":
-                return self._window(source, "pool")
+            case "convolution" | "depthwise" | "pool" as kind:
+                return self._window(source, kind)
             case "pointwise":
                 return self._convolved(source, self._between(1, 49), (1, 1))
             case "residual":
@@ -135,21 +135,18 @@ class _Builder:
             pool = "MaxPool" if self._chance(0.5) else "AveragePool"
             counted = {} if pool == "MaxPool" else {"count_include_pad": self._between(0, 2)}
             name = self._node(pool, [source.name], kernel_shape=list(kernel), **common, **counted)
-        elif kind == "depthwise":
+            return _Map(name, channels, height, width)
+        groups = 1
+        if kind == "depthwise":
             groups = channels
             channels *= 1 if channels > 12 or self._chance(0.8) else 2
-            name = self._convolution(
-                source, channels, kernel, group=groups, dilations=list(dilation), **common
-            )
         else:
-            channels, groups = self._between(1, 33), 1
+            channels = self._between(1, 33)
             divisors = [d for d in range(2, source.channels + 1) if source.channels % d == 0]
             if divisors and self._chance(0.12):
                 groups = int(self._random.choice(divisors))
                 channels = groups * max(1, channels // groups)
-            name = self._convolution(
-                source, channels, kernel, group=groups, dilations=list(dilation), **common
-            )
+        name = self._convolution(source, channels, kernel, groups=groups, dilations=list(dilation), **common)
         return _Map(name, channels, height, width)
 
     def _convolution(
@@ -159,17 +156,16 @@ class _Builder:
         kernel: tuple[int, int],
         *,
         activation: str | None = None,
+        groups: int = 1,
         **more: object,
     ) -> str:
         """With a bias, batch normalisation and activation, each perhaps."""
-        groups = more.get("group", 1)
-        assert isinstance(groups, int)
         depth = source.channels // groups
         fan = depth * kernel[0] * kernel[1]
         inputs = [source.name, self._array(channels, depth, *kernel, scale=1.5 / np.sqrt(fan))]
         if self._chance(0.8):
             inputs.append(self._array(channels, scale=0.3))
-        name = self._node("Conv", inputs, **more)
+        name = self._node("Conv", inputs, **more, group=groups)
         if self._chance(0.3):
             values = [self._array(channels, scale=0.2) for _ in range(4)]
             for positive in (values[0], values[3]):
@@ -177,19 +173,9 @@ class _Builder:
             name = self._node("BatchNormalization", [name, *values])
         return self._activated(name, activation)
 
-    def _convolved(
-        self,
-        source: _Map,
-        channels: int,
-        kernel: tuple[int, int],
-        *,
-        activation: str | None = None,
-        groups: int = 1,
-    ) -> _Map:
-        """The same size, by pads that ONNX works out."""
-        name = self._convolution(
-            source, channels, kernel, activation=activation, auto_pad="SAME_UPPER", group=groups
-        )
+    def _convolved(self, source: _Map, channels: int, kernel: tuple[int, int], **more: Any) -> _Map:
+        """The same size, by pads that ONNX works out; `more` is for `_convolution`."""
+        name = self._convolution(source, channels, kernel, auto_pad="SAME_UPPER", **more)
         return _Map(name, channels, source.height, source.width)
 
     def _activated(self, name: str, kind: str | None = None) -> str:
@@ -198,9 +184,7 @@ class _Builder:
             case "":
                 return name
             case "Relu6":
-                bounds = [f"a{len(self._arrays) + k}" for k in range(2)]
-                self._arrays |= {bounds[0]: np.array(0, np.float32), bounds[1]: np.array(6, np.float32)}
-                return self._node("Clip", [name, *bounds])
+                return self._node("Clip", [name, self._stored(0), self._stored(6)])
             case "LeakyRelu":
                 return self._node("LeakyRelu", [name], alpha=0.1)
             case _:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from qutec.program import Call, Program, RowRegion
+import numpy as np
+
+from qutec.program import Call, Int8Array, Program, RowRegion
 from qutec.program.row_stages import row_stages
 from tests.backends.emitted import program_of
+from tests.random_calls import int8
 
-__all__ = ["in_regions", "whole_maps"]
+__all__ = ["in_regions", "inputs_of", "whole_maps"]
+
+_SAMPLES = 2
 
 
 def in_regions(calls: Sequence[Call], scratch: Callable[[Call], int]) -> Program:
@@ -25,3 +30,9 @@ def in_regions(calls: Sequence[Call], scratch: Callable[[Call], int]) -> Program
 def whole_maps(program: Program) -> Program:
     """The same without the regions."""
     return replace(program, calls=tuple(c.calls[0] for c in program.calls if isinstance(c, RowRegion)))
+
+
+def inputs_of(program: Program, seed: int) -> list[list[Int8Array]]:
+    """A few random samples, each with all inputs."""
+    rng = np.random.default_rng(seed)
+    return [[int8(rng, port.size) for port in program.inputs] for _ in range(_SAMPLES)]

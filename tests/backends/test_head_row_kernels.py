@@ -12,15 +12,13 @@ import pytest
 
 from qutec.backends.cmsis_nn.head_features import feature_row_kernels
 from qutec.backends.cmsis_nn.kernel_index import KERNEL_DIRECTORY
-from qutec.program import HeadFeatures, Int8Array, Program, RowRegion
+from qutec.program import HeadFeatures, Program, RowRegion
 from qutec.simulate import build_host, build_image, run_many
 from qutec.targets import target
 from tests import random_head_calls as calls
 from tests.backends.emitted import emit, expect_reference
-from tests.backends.in_regions import in_regions, whole_maps
-from tests.random_calls import int8
+from tests.backends.in_regions import in_regions, inputs_of, whole_maps
 
-SAMPLES = 2
 CORES = [("cortex-m4", "-O3"), ("cortex-m4", "-O0"), ("cortex-m33", "-Os"), ("cortex-m3", "-O3")]
 SHAPES = [
     {"kernel": (3, 3), "stride": (1, 1), "size": (8, 8), "channels": 8},
@@ -55,11 +53,6 @@ def huge_sums(rng: np.random.Generator) -> HeadFeatures:
         padding=(19, 19),
         output_pixels=(4, 4),
     )
-
-
-def inputs_of(program: Program, seed: int) -> list[list[Int8Array]]:
-    rng = np.random.default_rng(seed)
-    return [[int8(rng, port.size) for port in program.inputs] for _ in range(SAMPLES)]
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")

@@ -15,12 +15,11 @@ from qutec.reference import run_program
 from qutec.simulate import build_host, build_image, run_many
 from qutec.targets import Core, target
 from tests.backends.emitted import emit
+from tests.backends.in_regions import inputs_of
 from tests.end_to_end.compiled import require
-from tests.random_calls import int8
 
 WIDTHS = (1, 2, 3, 9, 10, 11, 12)
 """With 7 channels: rows of 7 to 84 bytes, with every remainder of 4."""
-SAMPLES = 2
 
 
 def layer_by_layer(width: int) -> Program:
@@ -38,10 +37,6 @@ def row_by_row(program: Program, core: Core) -> Program:
     return with_segments(program, scratch, [whole])[0]
 
 
-def inputs_of(program: Program) -> list[list[Int8Array]]:
-    return [[int8(np.random.default_rng(k), program.inputs[0].size)] for k in range(SAMPLES)]
-
-
 def expect_whole_maps(
     program: Program, inputs: list[list[Int8Array]], got: list[tuple[Int8Array, ...]]
 ) -> None:
@@ -54,7 +49,7 @@ def expect_whole_maps(
 def test_host_under_sanitizers(tmp_path: Path, width: int) -> None:
     require("cc")
     program = layer_by_layer(width)
-    inputs = inputs_of(program)
+    inputs = inputs_of(program, width)
     rows = row_by_row(program, target("cortex-m4").core)
     host = build_host(emit(rows, tmp_path), sanitize=True, optimize="-O1")
     expect_whole_maps(program, inputs, host.run_many(inputs))
@@ -68,7 +63,7 @@ def test_emulated_cores(tmp_path: Path, name: str, optimize: str) -> None:
     core = target(name).core
     for width in WIDTHS:
         program = layer_by_layer(width)
-        inputs = inputs_of(program)
+        inputs = inputs_of(program, width)
         project = emit(row_by_row(program, core), tmp_path / str(width), core=name)
         image = build_image(project, core, compiler="gcc", optimize=optimize)
         expect_whole_maps(program, inputs, run_many(image, inputs))

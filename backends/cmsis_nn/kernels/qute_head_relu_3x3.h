@@ -115,72 +115,78 @@ typedef struct {
 } head_block;
 
 /* All of it but the bias, for the `heads` heads that have these sums. */
-QUTE_INLINE head_block block_of(
-    const qute_head_relu_params *params, const tile_column *tile, int32_t outputs, int32_t heads, int32_t *sums)
+QUTE_INLINE head_block block_of(const qute_head_relu_params *params,
+                                const tile_column *tile,
+                                int32_t outputs,
+                                int32_t lines,
+                                int32_t heads,
+                                int32_t *sums)
 {
     head_block block;
     block.pixels = tile->channels;
     block.sums = sums;
     block.bias_shift = params->bias_shift;
     block.tile_bytes = outputs * (int32_t)sizeof(tile_column);
-    block.lines = 1;
+    block.lines = lines;
     block.other_channels = params->features.channels - LANES;
     block.sums_end = sums + heads * LANES;
     return block;
 }
 
-/* A loop over heads and the channels of a block, in assembly, with the loop over the columns of a tile in between: compilers
- * take as long for the former as for the latter. The nine weights of a channel lie column by column from the top.
+/* A loop over heads and the channels of a block, in assembly, with the loop over the columns of a tile in between:
+ * compilers take as long for the former as for the latter. The nine weights of a channel lie column by column from
+ * the top.
  *
- * Between the two: r0 first column, r5-r7 weights of the upper and the lower line, those of the middle one of the first and
- * the second column in r8 and of the third in the high half of r9, r10 bias, r11 total, r12 bytes of the columns. r1-r4
- * are free, lr is not. `prepare` may change the number of lines, in r7, into something for BLOCK_LINES of the stack. */
+ * Between the two: r0 first column, r5-r7 weights of the upper and the lower line, those of the middle one of the
+ * first and the second column in r8 and of the third in the high half of r9, r10 bias, r11 total, r12 bytes of the
+ * columns. r1-r4 are free, lr is not. `prepare` may change the number of lines, in r7, into something for BLOCK_LINES
+ * of the stack. */
 #define FOR_CHANNELS(prepare)                                                                                          \
     "push {r6, r7}\n\t"                                                                                                \
-    "sub sp, sp, #36\n\t"                                                                                             \
-    "mov lr, r1\n\t"                                                                                                  \
+    "sub sp, sp, #36\n\t"                                                                                              \
+    "mov lr, r1\n\t"                                                                                                   \
     "ldmia r0, {r2, r3, r4, r5, r6, r7, r8, r9}\n\t"                                                                   \
-    "add r10, r4, #16\n\t" prepare                                                                                    \
+    "add r10, r4, #16\n\t" prepare                                                                                     \
     "stmia sp, {r2, r3, r4, r5, r6, r7, r8, r9, r10}\n"                                                                \
-    "1:\n\t"                                                                                                          \
-    "ldr r1, [lr], #3\n\t"                                                                                            \
-    "ldr r2, [lr], #2\n\t"                                                                                            \
-    "ldr r9, [lr], #4\n\t"                                                                                            \
-    "sxtb16 r5, r1\n\t"                                                                                               \
-    "sxtb16 r1, r1, ror #8\n\t"                                                                                       \
-    "sxtb16 r6, r2\n\t"                                                                                               \
-    "sxtb16 r2, r2, ror #8\n\t"                                                                                       \
-    "pkhbt r8, r1, r2, lsl #16\n\t"                                                                                   \
-    "sxtb16 r7, r9, ror #8\n\t"                                                                                       \
-    "sxtb16 r9, r9\n\t"                                                                                               \
-    "ldmia sp, {r0, r2, r3, r4, r12}\n\t"                                                                             \
-    "ldrsh r10, [r2], #2\n\t"                                                                                         \
-    "ldr r11, [r3], #4\n\t"                                                                                           \
-    "add r1, r0, #8\n\t"                                                                                              \
-    "stmia sp, {r1, r2, r3}\n\t"                                                                                      \
+    "1:\n\t"                                                                                                           \
+    "ldr r1, [lr], #3\n\t"                                                                                             \
+    "ldr r2, [lr], #2\n\t"                                                                                             \
+    "ldr r9, [lr], #4\n\t"                                                                                             \
+    "sxtb16 r5, r1\n\t"                                                                                                \
+    "sxtb16 r1, r1, ror #8\n\t"                                                                                        \
+    "sxtb16 r6, r2\n\t"                                                                                                \
+    "sxtb16 r2, r2, ror #8\n\t"                                                                                        \
+    "pkhbt r8, r1, r2, lsl #16\n\t"                                                                                    \
+    "sxtb16 r7, r9, ror #8\n\t"                                                                                        \
+    "sxtb16 r9, r9\n\t"                                                                                                \
+    "ldmia sp, {r0, r2, r3, r4, r12}\n\t"                                                                              \
+    "ldrsh r10, [r2], #2\n\t"                                                                                          \
+    "ldr r11, [r3], #4\n\t"                                                                                            \
+    "add r1, r0, #8\n\t"                                                                                               \
+    "stmia sp, {r1, r2, r3}\n\t"                                                                                       \
     "lsl r10, r10, r4\n\t"
 
 #define BLOCK_LINES "20"
 
 /* To the next channel, or to the first one of the next head. */
 #define NEXT_CHANNEL                                                                                                   \
-    "ldr r3, [sp, #8]\n\t"                                                                                            \
-    "ldr r4, [sp, #32]\n\t"                                                                                           \
-    "str r11, [r3, #-4]\n\t"                                                                                          \
-    "cmp r3, r4\n\t"                                                                                                  \
-    "bne 1b\n\t"                                                                                                      \
-    "ldrd r2, r4, [sp, #24]\n\t"                                                                                      \
-    "ldrd r0, r1, [sp]\n\t"                                                                                           \
-    "add lr, lr, r2\n\t"                                                                                              \
-    "add lr, lr, r2, lsl #3\n\t"                                                                                      \
-    "add r1, r1, r2, lsl #1\n\t"                                                                                      \
-    "sub r0, r0, #32\n\t"                                                                                             \
-    "add r2, r3, #16\n\t"                                                                                             \
-    "strd r0, r1, [sp]\n\t"                                                                                           \
-    "str r2, [sp, #32]\n\t"                                                                                           \
-    "cmp r3, r4\n\t"                                                                                                  \
-    "bne 1b\n\t"                                                                                                      \
-    "add sp, sp, #36\n\t"                                                                                             \
+    "ldr r3, [sp, #8]\n\t"                                                                                             \
+    "ldr r4, [sp, #32]\n\t"                                                                                            \
+    "str r11, [r3, #-4]\n\t"                                                                                           \
+    "cmp r3, r4\n\t"                                                                                                   \
+    "bne 1b\n\t"                                                                                                       \
+    "ldrd r2, r4, [sp, #24]\n\t"                                                                                       \
+    "ldrd r0, r1, [sp]\n\t"                                                                                            \
+    "add lr, lr, r2\n\t"                                                                                               \
+    "add lr, lr, r2, lsl #3\n\t"                                                                                       \
+    "add r1, r1, r2, lsl #1\n\t"                                                                                       \
+    "sub r0, r0, #32\n\t"                                                                                              \
+    "add r2, r3, #16\n\t"                                                                                              \
+    "strd r0, r1, [sp]\n\t"                                                                                            \
+    "str r2, [sp, #32]\n\t"                                                                                            \
+    "cmp r3, r4\n\t"                                                                                                   \
+    "bne 1b\n\t"                                                                                                       \
+    "add sp, sp, #36\n\t"                                                                                              \
     "pop {r6, r7}\n\t"
 
 #define BLOCK_CLOBBERS "r2", "r3", "r4", "r5", "r6", "r8", "r9", "r10", "r11", "r12", "lr", "memory", "cc"

@@ -53,7 +53,8 @@ QUTE_NOINLINE void fill_tile(const tile_line *lines,
     "smlad " next ", r2, r8, " next "\n\t"                                                                             \
     "smlad " behind ", r1, r5, r10\n\t"
 
-/* Adds max(0, .) of all outputs to the sums of a block of channels. r1-r2 are pairs of a column, r3-r4 sums of two windows. */
+/* Adds max(0, .) of all outputs to the sums of a block of channels. r1-r2 are pairs of a column, r3-r4 sums of two
+ * windows. */
 QUTE_NOINLINE void add_heads(const head_block *block, const int8_t *weights)
 {
     BLOCK_OPERANDS(block, weights);
@@ -79,8 +80,12 @@ QUTE_NOINLINE void add_heads(const head_block *block, const int8_t *weights)
 }
 
 /* A tile of all channels. */
-QUTE_NOINLINE void add_tile(
-    const qute_head_relu_params *params, const tile_line *lines, uint32_t none, int32_t out_x, int32_t outputs, int32_t *sums)
+QUTE_NOINLINE void add_tile(const qute_head_relu_params *params,
+                            const tile_line *lines,
+                            uint32_t none,
+                            int32_t out_x,
+                            int32_t outputs,
+                            int32_t *sums)
 {
     const int32_t channels = params->features.channels;
     const int32_t x = out_x - params->inner.padding;
@@ -89,7 +94,7 @@ QUTE_NOINLINE void add_tile(
     const uint32_t offset = qute_pair(params->features.input_offset);
     tile_column tile[PLACES + KERNEL - 1];
     const tile_column *const end = tile + outputs + KERNEL - 1;
-    head_block block = block_of(params, tile, outputs, params->features.heads, sums);
+    head_block block = block_of(params, tile, outputs, 1, params->features.heads, sums);
     for (int32_t next = 0; next < channels; next += LANES) {
         const int32_t channel = qute_block(next, channels);
         fill_tile(lines, at + channel, places.begin, places.end - places.begin, none, offset, tile, end);

@@ -56,20 +56,22 @@ QUTE_NOINLINE void fill_tile(const tile_line *lines,
     LAST_COLUMN ADD_UPPER("r7", "r9", "t", "r3") ADD_LOWER("r7", "r9", "t", "r4")                                      \
     ADD_POSITIVE("r3") ADD_POSITIVE("r4")
 
-/* Where the loop over the columns begins: for one line, or for two with an even or an odd number of columns (of 32 bytes). */
+/* Where the loop over the columns begins: for one line, or for two with an even or an odd number of columns, which have
+ * 32 bytes each. */
 #define ENTRY                                                                                                          \
     ".p2align 2\n\t"                                                                                                   \
-    "adr.w r0, 2f\n\t"                                                                                                \
-    "tst r6, #32\n\t"                                                                                                 \
-    "it ne\n\t"                                                                                                       \
-    "adrne.w r0, 3f\n\t"                                                                                              \
-    "cmp r7, #1\n\t"                                                                                                  \
-    "it eq\n\t"                                                                                                       \
-    "adreq.w r0, 4f\n\t"                                                                                              \
+    "adr.w r0, 2f\n\t"                                                                                                 \
+    "tst r6, #32\n\t"                                                                                                  \
+    "it ne\n\t"                                                                                                        \
+    "adrne.w r0, 3f\n\t"                                                                                               \
+    "cmp r7, #1\n\t"                                                                                                   \
+    "it eq\n\t"                                                                                                        \
+    "adreq.w r0, 4f\n\t"                                                                                               \
     "orr r7, r0, #1\n\t"
 
-/* Adds max(0, .) of all places of one or two lines of outputs to the sums of a block of channels. r1-r2 are pairs of a column, r3-r4 sums of the two lines. A window begins with its middle column, which is the last one of the
- * window before it and still in registers. */
+/* Adds max(0, .) of all places of one or two lines of outputs to the sums of a block of channels. r1-r2 are pairs of a
+ * column, r3-r4 sums of the two lines. A window begins with its middle column, which is the last one of the window
+ * before it and still in registers. */
 QUTE_NOINLINE void add_heads(const head_block *block, const int8_t *weights)
 {
     BLOCK_OPERANDS(block, weights);
@@ -123,7 +125,7 @@ QUTE_NOINLINE void features_of_block(const qute_head_relu_params *params,
             const int32_t count = qute_smaller(params->inner.outputs - out_x, places);
             const int32_t x = out_x - params->inner.padding;
             const qute_taps inside = qute_valid_taps(x, count + KERNEL - 1, 1, params->inner.size);
-            head_block block = block_of(params, tile, count, heads, sums);
+            head_block block = block_of(params, tile, count, lines, heads, sums);
             fill_tile(rows,
                       (x + inside.begin) * step + channel,
                       inside.begin,
@@ -132,7 +134,6 @@ QUTE_NOINLINE void features_of_block(const qute_head_relu_params *params,
                       tile,
                       tile + count + KERNEL - 1);
             block.bias = params->bias + index;
-            block.lines = lines;
             add_heads(&block, params->features.weights + index * KERNEL * KERNEL);
             out_x += places;
         } while (out_x < params->inner.outputs);

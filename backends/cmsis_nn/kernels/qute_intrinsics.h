@@ -57,10 +57,14 @@
 #define QUTE_NO_CALL (void)0
 #endif
 
-#if QUTE_DSP
-
 /* One load or store, also under -ffreestanding, where memcpy would be a call. */
+#if defined(__GNUC__)
 #define QUTE_COPY_WORD(target, source) __builtin_memcpy(target, source, 4)
+#else
+#define QUTE_COPY_WORD(target, source) memcpy(target, source, 4)
+#endif
+
+#if QUTE_DSP
 
 /* Four bytes from any address. */
 QUTE_INLINE uint32_t qute_load_s8x4(const int8_t *source)

@@ -4,10 +4,8 @@
 
 #if defined(__GNUC__)
 #define ALIGNED(address) __builtin_assume_aligned(address, 4)
-#define COPY_WORD(target, source) __builtin_memcpy(target, source, 4)
 #else
 #define ALIGNED(address) (address)
-#define COPY_WORD(target, source) memcpy(target, source, 4)
 #endif
 
 /* Whether words can be read and written. */
@@ -55,8 +53,8 @@ void qute_move_up_s8(const int8_t *input, int8_t *output, int32_t count)
         QUTE_ROLLED
         for (; count >= 4; count -= 4) {
             uint32_t word;
-            COPY_WORD(&word, WORD_AT(input));
-            COPY_WORD(ALIGNED(output), &word);
+            QUTE_COPY_WORD(&word, WORD_AT(input));
+            QUTE_COPY_WORD(ALIGNED(output), &word);
             input += 4;
             output += 4;
             QUTE_NO_CALL;
